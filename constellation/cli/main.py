@@ -1,0 +1,51 @@
+"""The `constellation` command: finds the command by its name and runs it.
+
+A command is a module of this package with two functions, `configure(parser)` and `run(arguments) -> exit code`; only
+the chosen one is imported, so that `--help` answers at once. A wrong argument or setting exits 2 before anything starts.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from constellation import __version__
+from constellation.config import WrongSetting
+
+COMMANDS = {
+    "serve": "run one shard: REST and metrics",
+    "fleet": "simulate TVs against a URL",
+}
+"""Name (its module in this package) -> what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = argv[0] if argv else ""
+    if name not in COMMANDS:
+        return _answer_without_command(argv)
+    command = import_module(f"constellation.cli.{name}")
+    parser = argparse.ArgumentParser(prog=f"constellation {name}", description=COMMANDS[name], allow_abbrev=False)
+    command.configure(parser)
+    arguments = parser.parse_args(argv[1:])
+    try:
+        code: int = command.run(arguments)
+    except WrongSetting as error:
+        print(f"constellation {name}: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _answer_without_command(argv: list[str]) -> int:
+    """`--help`, `--version`, or a command that there is not: argparse words the complaint and exits 2."""
+    listed = "\n".join(f"  {name:8} {summary}" for name, summary in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="constellation",
+        description="The server side of a distributed TV recommender.",
+        epilog=f"commands:\n{listed}\n\n`constellation COMMAND --help` lists a command's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"constellation {__version__}")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    parser.parse_args(argv)
+    raise AssertionError("argparse exits on anything that is no command")

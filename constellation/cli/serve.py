@@ -1,0 +1,66 @@
+"""`constellation serve`: one shard with its REST and metrics ports, until SIGTERM or Ctrl-C.
+
+Its options are the fields of `config.Settings`, nothing is named twice. What the limits imply in memory is checked
+against the machine before anything is allocated.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from constellation import config
+from constellation.config import Option, Settings, WrongSetting
+
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "An option is also read from the environment (CONSTELLATION_PORT=8081) and from the TOML file."
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of these options as its keys")
+    for option in config.options():
+        _add(parser, option)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name != "config"}
+    settings = config.load(given, config_file=arguments.config)
+    # Imported late: NumPy, numba and the web framework take a second that `--help` and a wrong option need not wait.
+    from constellation.api.server import serve
+    from constellation.shard import memory_bytes
+
+    check_memory(memory_bytes(settings), machine_memory_bytes(), settings)
+    return serve(settings)
+
+
+def check_memory(implied_bytes: int, available_bytes: int, settings: Settings) -> None:
+    """Raises `WrongSetting` when a full shard would not fit: it would be killed long after it was started."""
+    if implied_bytes > available_bytes:
+        raise WrongSetting(
+            f"--max-patterns {settings.max_patterns} and --max-devices {settings.max_devices} imply "
+            f"{implied_bytes / 2**30:.1f} GiB; allowed: the {available_bytes / 2**30:.1f} GiB of this machine"
+        )
+
+
+def machine_memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or less where a control group says so."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text().strip() for path in _CGROUP_LIMITS if path.exists()]
+    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    # The check is config's alone, for the three sources alike; argparse only splits the line.
+    text = f"{option.description} ({option.allowed}; default {_shown(option.default)})".replace("%", "%%")
+    if isinstance(option.default, bool):
+        action = argparse.BooleanOptionalAction
+        parser.add_argument(option.flag, action=action, default=argparse.SUPPRESS, help=option.description)
+    else:
+        parser.add_argument(option.flag, default=argparse.SUPPRESS, metavar=_metavar(option), help=text)
+
+
+def _metavar(option: Option) -> str:
+    return {int: "N", float: "X"}.get(type(option.default), "TEXT")
+
+
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,0 +1,165 @@
+"""Settings of one process: what the operator may choose, checked before anything starts.
+
+A value comes from the option, else the environment (`CONSTELLATION_` + the option in upper case), else the TOML file
+of `--config`, else the default here. A wrong one raises `WrongSetting`, which names it, what came and what is allowed.
+Called by `cli`; every other package gets a finished `Settings`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from msgspec import inspect as introspect
+
+from constellation import limits
+
+ENVIRONMENT_PREFIX = "CONSTELLATION_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All options of `constellation serve`; the annotation is the check, the description is the help text."""
+
+    host: Annotated[str, Meta(description="address to listen on", min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(description="REST port", ge=0, le=65_535)] = 8080
+    metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
+    shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
+    region: Annotated[str, Meta(description="region this shard serves", min_length=1, max_length=64)] = "local"
+    storage: Annotated[Literal["memory"], Meta(description="where patterns are kept")] = "memory"
+    max_devices: Annotated[int, Meta(description="devices at most", ge=1, le=1 << 28)] = 1_000_000
+    max_patterns: Annotated[int, Meta(description="patterns at most", ge=1, le=1 << 27)] = 4_000_000
+    max_patterns_per_device: Annotated[
+        int, Meta(description="patterns of one device at most", ge=1, le=limits.PATTERNS_PER_DEVICE_MAX)
+    ] = 32
+    quality_threshold: Annotated[float, Meta(description="success rate to be stored", ge=0, le=1)] = 0.7
+    serve_threshold: Annotated[float, Meta(description="success rate to be served to others", ge=0, le=1)] = 0.8
+    max_body_bytes: Annotated[int, Meta(description="largest body", ge=1_024, le=1 << 28)] = limits.BODY_BYTES_MAX
+    max_compressed_bytes: Annotated[int, Meta(description="largest compressed body", ge=1_024, le=1 << 28)] = (
+        limits.COMPRESSED_BODY_BYTES_MAX
+    )
+    access_log: Annotated[bool, Meta(description="one line a request on standard output")] = False
+
+
+class WrongSetting(Exception):
+    """A setting that cannot be used: its name, where it came from, what came and what is allowed."""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One field of `Settings` as the command line and the environment know it."""
+
+    field: str
+    type: Any
+    default: Any
+    description: str
+    allowed: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.field.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.field.upper()
+
+
+def options() -> tuple[Option, ...]:
+    """Every option in the order of its field."""
+    struct = introspect.type_info(Settings)
+    assert isinstance(struct, introspect.StructType)
+    declared = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    return tuple(_option(field, declared[field.name]) for field in struct.fields)
+
+
+def load(
+    given: Mapping[str, object], environment: Mapping[str, str] = os.environ, config_file: Path | None = None
+) -> Settings:
+    """Settings out of the given options (by field name; text is converted), the environment and a TOML file.
+
+    Raises `WrongSetting` for the first value that is not allowed, for an unknown key of the file, for a file that
+    cannot be read and for settings that contradict each other.
+    """
+    filed = _read_file(config_file) if config_file is not None else {}
+    values: dict[str, Any] = {}
+    for option in options():
+        if option.field in given:
+            values[option.field] = _convert(option, given[option.field], option.flag, strict=False)
+        elif option.variable in environment:
+            values[option.field] = _convert(option, environment[option.variable], option.variable, strict=False)
+        elif option.field in filed:
+            values[option.field] = _convert(option, filed[option.field], f"{config_file}: {option.field}", strict=True)
+    settings = Settings(**values)
+    _check_relations(settings)
+    return settings
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        filed = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise WrongSetting(f"--config: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise WrongSetting(f"--config: {path} is not TOML: {error}") from error
+    known = [option.field for option in options()]
+    for key in filed:
+        if key not in known:
+            raise WrongSetting(f"{path}: unknown key {key!r}; allowed: {', '.join(known)}")
+    return filed
+
+
+def _convert(option: Option, value: object, source: str, *, strict: bool) -> Any:
+    """The value as its type. Not strict is for text, which becomes a number or a boolean; a file's value has a type."""
+    try:
+        converted = msgspec.convert(value, option.type, strict=strict)
+    except msgspec.ValidationError as error:
+        raise WrongSetting(f"{source}: got {value!r}; allowed: {option.allowed}") from error
+    if converted != converted:  # NaN passes every bound, because no comparison with it holds.
+        raise WrongSetting(f"{source}: got {value!r}; allowed: {option.allowed}")
+    return converted
+
+
+def _option(field: introspect.Field, declared: Any) -> Option:
+    kind = field.type
+    description = ""
+    if isinstance(kind, introspect.Metadata):
+        description = (kind.extra_json_schema or {}).get("description", "")
+        kind = kind.type
+    return Option(field.name, declared, field.default, description, _allowed(kind))
+
+
+def _allowed(kind: introspect.Type) -> str:
+    """What a value may be, in words, from the constraints of its type."""
+    match kind:
+        case introspect.LiteralType(values=values):
+            return " | ".join(str(value) for value in values)
+        case introspect.BoolType():
+            return "true | false"
+        case introspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case introspect.FloatType(ge=low, le=high):
+            return f"a number from {low} to {high}"
+        case introspect.StrType(min_length=low, max_length=high):
+            return f"text of {low} to {high} characters" if high else f"text of at least {low} character"
+    raise AssertionError(f"no wording for settings of type {kind}")
+
+
+def _check_relations(settings: Settings) -> None:
+    if settings.port == settings.metrics_port != 0:
+        raise WrongSetting(f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port")
+    if settings.max_compressed_bytes > settings.max_body_bytes:
+        raise WrongSetting(
+            f"--max-compressed-bytes: got {settings.max_compressed_bytes}; "
+            f"allowed: at most --max-body-bytes ({settings.max_body_bytes})"
+        )
+    if settings.serve_threshold < settings.quality_threshold:
+        raise WrongSetting(
+            f"--serve-threshold: got {settings.serve_threshold}; "
+            f"allowed: at least --quality-threshold ({settings.quality_threshold})"
+        )
+    if settings.max_patterns < settings.max_patterns_per_device:
+        raise WrongSetting(
+            f"--max-patterns: got {settings.max_patterns}; "
+            f"allowed: at least --max-patterns-per-device ({settings.max_patterns_per_device})"
+        )
