@@ -136,7 +136,9 @@ def embed(texts: list[str]) -> npt.NDArray[np.float32]:
 
 def quantise(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
     """The system's int8 codes (kernels/codes.py), written out here so that the script runs by itself."""
-    return np.rint(vectors * (127 / np.abs(vectors).max(axis=1, keepdims=True))).astype(np.int8)
+    exact = vectors.astype(np.float64)
+    codes: npt.NDArray[np.int8] = np.rint(exact * (127 / np.abs(exact).max(axis=1, keepdims=True))).astype(np.int8)
+    return codes
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from constellation.config import WrongSetting
 COMMANDS = {
     "serve": "run one shard: REST and metrics",
     "fleet": "simulate TVs against a URL",
+    "demo": "run a shard and a fleet against it, for two minutes",
 }
 """Name (its module in this package) -> what it does."""
 

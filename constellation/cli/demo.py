@@ -1,0 +1,112 @@
+"""`constellation demo`: a shard of its own on free ports, a fleet of TVs against it, a summary; nothing is left behind.
+
+The shard is a child process started as an operator would start it. It is stopped by SIGTERM however the demo ends.
+"""
+
+import argparse
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import IO
+
+from rich.console import Console
+
+from constellation.cli.fleet import add_size_options
+
+START_S_MAX = 180
+"""The first start compiles the kernels; later ones take seconds."""
+STOP_S_MAX = 30
+POLL_S = 0.1
+LOG_BYTES_SHOWN = 4_000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_size_options(parser, devices=5_000)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from constellation.fleet.run import Plan
+    from constellation.fleet.run import run as run_fleet
+
+    console = Console()
+    # A supervisor's stop is Ctrl-C by another name: the summary still comes, and the shard is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with shard(console) as url:
+            plan = Plan(url=url, devices=arguments.devices, minutes=arguments.minutes)
+            return run_fleet(plan, console).exit_code
+    except ShardFailed as error:
+        print(f"constellation demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+class ShardFailed(Exception):
+    """The child did not become ready, or did not stop; says what it printed last."""
+
+
+@contextlib.contextmanager
+def shard(console: Console) -> Iterator[str]:
+    """The URL of a shard in a child process that is ready. Raises `ShardFailed`."""
+    port, metrics_port = free_ports(2)
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "constellation", "serve", "--storage", "memory"]
+    command += ["--port", str(port), "--metrics-port", str(metrics_port)]
+    with tempfile.TemporaryFile() as log:
+        # A process group of its own: Ctrl-C on the terminal reaches the demo only, which stops the child in order.
+        child = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+        try:
+            with console.status("starting the shard (the first start compiles, up to a minute)"):
+                wait_until_ready(url, child, log)
+            yield url
+        finally:
+            stop(child, log)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as sockets:
+        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in held]
+
+
+def wait_until_ready(url: str, child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_S_MAX
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise ShardFailed(f"the shard ended with {child.returncode} before it was ready:\n{_last_words(log)}")
+        try:
+            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(POLL_S)
+    raise ShardFailed(f"the shard was not ready after {START_S_MAX} s:\n{_last_words(log)}")
+
+
+def stop(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+    """SIGTERM, and SIGKILL if it does not help."""
+    child.terminate()
+    try:
+        code = child.wait(STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        raise ShardFailed(f"the shard did not stop within {STOP_S_MAX} s of SIGTERM:\n{_last_words(log)}") from None
+    if code not in (0, -signal.SIGTERM):
+        raise ShardFailed(f"the shard ended with {code}:\n{_last_words(log)}")
+
+
+def _last_words(log: IO[bytes]) -> str:
+    size = log.seek(0, 2)
+    log.seek(max(0, size - LOG_BYTES_SHOWN))
+    return log.read().decode("utf-8", "replace")

@@ -1,0 +1,85 @@
+"""`constellation fleet`: simulated TVs against a shard that runs, with a live table and a summary.
+
+Exits 1 if a sync failed or none was made.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+
+DEVICES_MAX = 1_000_000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the shard (default %(default)s)")
+    add_size_options(parser, devices=1_000)
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument(
+        "--rate",
+        type=number(0.01, 100_000),
+        metavar="N",
+        help="syncs a second of all TVs together (default: at most 150)",
+    )
+    pace.add_argument(
+        "--interval", type=number(0.1, 86_400), metavar="SECONDS", help="mean time between two syncs of a TV"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of all households (default %(default)s)")
+
+
+def add_size_options(parser: argparse.ArgumentParser, *, devices: int) -> None:
+    """The options that `demo` has too."""
+    parser.add_argument(
+        "--devices", type=whole(1, DEVICES_MAX), default=devices, metavar="N", help="TVs (default %(default)s)"
+    )
+    parser.add_argument(
+        "--minutes", type=number(0.01, 100_000), default=2.0, metavar="M", help="how long to sync (default %(default)g)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from constellation.client import SyncFailed
+    from constellation.fleet.run import Plan
+    from constellation.fleet.run import run as run_fleet
+
+    interval_s = arguments.devices / arguments.rate if arguments.rate else arguments.interval
+    plan = Plan(
+        url=arguments.url.rstrip("/"),
+        devices=arguments.devices,
+        minutes=arguments.minutes,
+        interval_s=interval_s,
+        seed=arguments.seed,
+    )
+    try:
+        return run_fleet(plan, Console()).exit_code
+    except* SyncFailed as failures:
+        print(f"constellation fleet: {failures.exceptions[0]}", file=sys.stderr)
+    return 1
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: a whole number within bounds."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """An argparse type: a number within bounds."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a number from {low:g} to {high:g}")
+        return value
+
+    return convert

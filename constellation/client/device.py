@@ -1,0 +1,188 @@
+"""One TV: what it learned, what it received, and the sync that exchanges them with a shard.
+
+One delta is in flight at a time, as bytes under one sequence, and is sent unchanged until it is answered, over failed
+syncs too: so the shard applies it exactly once. Clock, randomness and HTTP session are the caller's.
+"""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import NamedTuple
+
+import aiohttp
+import numpy.typing as npt
+
+from constellation.client.failures import BadReply, Refused, WrongDigest
+from constellation.client.learned import Changes, Learned, Pattern, quantise
+from constellation.client.received import Received
+from constellation.client.transport import Transport
+from constellation.errors import Problem
+from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX, SIMILAR_MAX, TRENDING_MAX
+from constellation.model import Accepted, Context, PatternBatch, Trend
+from constellation.wire.body import compress
+from constellation.wire.media import Media
+from constellation.wire.reply import Reply, decode_reply, encode_delta
+
+ROUNDS_MAX = 8
+"""Different deltas that one sync tries before it gives up: a refused one is made smaller or gets a new sequence."""
+
+_PATTERN_PATH = re.compile(r"delta\.patterns_(added|updated)\[(\d+)\]")
+
+
+class SyncReport(NamedTuple):
+    """What one sync did: the shard's account of the delta, and the cost."""
+
+    accepted: Accepted
+    attempts: int
+    bytes_up: int
+    bytes_down: int
+
+
+class _Flight(NamedTuple):
+    """One delta under way."""
+
+    sequence: int
+    changes: Changes
+    body: bytes
+
+
+class Client:
+    """A TV that learns and syncs. Not to be shared between event loops."""
+
+    def __init__(
+        self,
+        url: str,
+        device_id: uuid.UUID,
+        session: aiohttp.ClientSession,
+        *,
+        rng: Random | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        similar: int = SIMILAR_MAX,
+        trending: int = TRENDING_MAX,
+    ) -> None:
+        self.learned = Learned()
+        self.received = Received()
+        self.next_sync_s = 0.0
+        self._device_id = device_id.bytes
+        self._rng = rng or Random()
+        self._clock = clock
+        self._sequence = int(clock() * 1000)
+        self._added_max = ADDED_PER_DELTA_MAX
+        self._changed_max = CHANGED_PER_DELTA_MAX
+        self._flight: _Flight | None = None
+        self._syncing = asyncio.Lock()
+        address = f"{url.rstrip('/')}/api/v1/sync?embedding=i8&similar={similar}&trending={trending}"
+        self._transport = Transport(address, session, self._rng, sleep)
+        self._headers = {
+            "Content-Type": Media.MSGPACK.value,
+            "Content-Encoding": "zstd",
+            "Accept-Encoding": "zstd",
+            "X-Device-Id": str(device_id),
+        }
+
+    def learn(
+        self,
+        embedding: npt.ArrayLike,
+        *,
+        success_rate: float,
+        sample_count: int,
+        context: Context,
+        pattern_id: uuid.UUID | None = None,
+    ) -> uuid.UUID:
+        """Keep a new pattern, or replace the one of that id. ValueError for an embedding that is none."""
+        pattern_id = pattern_id or uuid.UUID(bytes=self._rng.randbytes(16), version=4)
+        code, now = quantise(embedding), int(self._clock())
+        self.learned.put(pattern_id.bytes, Pattern(code, success_rate, sample_count, context, now, now))
+        return pattern_id
+
+    def observe(self, pattern_id: uuid.UUID, *, success_rate: float, samples: int) -> None:
+        """Fold in `samples` more uses of an own pattern, of which a share `success_rate` was liked."""
+        self.learned.observe(pattern_id.bytes, success_rate, samples, int(self._clock()))
+
+    def forget(self, pattern_id: uuid.UUID) -> None:
+        """Drop an own pattern; the next sync takes it back from the shard too."""
+        self.learned.forget(pattern_id.bytes)
+
+    @property
+    def neighbours(self) -> PatternBatch:
+        """Patterns of other households that resemble this TV's taste, as of the last sync."""
+        return self.received.similar
+
+    @property
+    def trending(self) -> list[Trend]:
+        """What the region watches, best first, as of the last sync."""
+        return self.received.trending
+
+    async def sync(self) -> SyncReport:
+        """Tell the shard what is new, take what it answers, and draw `next_sync_s`.
+
+        Raises `SyncFailed`: `Unreachable` (the delta stays in flight), `Refused`, `BadReply` or `WrongDigest`.
+        """
+        async with self._syncing:
+            for _ in range(ROUNDS_MAX):
+                flight = self._flight = self._flight or self._prepare()
+                try:
+                    answered = await self._transport.post(flight.body, self._headers)
+                except Refused as refused:
+                    self._flight = None
+                    self._yield_to(refused, flight)
+                    continue
+                self._flight = None
+                reply = _decode(answered.body)
+                if self._settle(flight, reply):
+                    return SyncReport(reply.accepted, answered.attempts, len(flight.body), answered.bytes_down)
+            raise Refused(200, {"code": "unsettled", "detail": f"no delta was settled in {ROUNDS_MAX} rounds"})
+
+    def _prepare(self) -> _Flight:
+        self._sequence += 1
+        changes = self.learned.changes(self._added_max, self._changed_max)
+        delta = self.learned.delta(changes, self.received.version, self._sequence)
+        return _Flight(self._sequence, changes, compress(encode_delta(self._device_id, delta, Media.MSGPACK, "i8")))
+
+    def _settle(self, flight: _Flight, reply: Reply) -> bool:
+        """Take a reply; False if the delta has to go again under another sequence, or the list has to come whole."""
+        after_s, within_s = reply.next_sync.after_s, reply.next_sync.within_s
+        self.next_sync_s = after_s + self._rng.random() * within_s
+        if reply.accepted.duplicate and reply.last_sequence is not None and reply.last_sequence > flight.sequence:
+            self._sequence = reply.last_sequence  # a clock set back: the shard took our sequence for an old one
+            return not flight.changes
+        self.learned.settle(flight.changes, rejected=reply.accepted.rejected)
+        try:
+            self.received.take(reply)
+        except WrongDigest:
+            if self.received.version is None or reply.reset:
+                raise
+            self.received.version = None  # a patch of a list that was not the shard's: ask for the whole
+            return False
+        return True
+
+    def _yield_to(self, refused: Refused, flight: _Flight) -> None:
+        """Change what the next delta holds so that it may pass, or raise the refusal."""
+        named = _PATTERN_PATH.match(refused.path)
+        if refused.code == "sequence_conflict" and refused.last_sequence is not None:
+            self._sequence = max(self._sequence, refused.last_sequence)
+        elif refused.status == 413 or refused.code == "too_many_patterns":
+            self._shrink(refused, flight.changes)
+        elif refused.status == 422 and named is not None:
+            keys = list(flight.changes.added if named[1] == "added" else flight.changes.updated)
+            self.learned.refuse(keys[int(named[2])])
+        else:
+            raise refused
+
+    def _shrink(self, refused: Refused, changes: Changes) -> None:
+        """Halve what one delta may hold; the rest goes with later syncs."""
+        added, changed = len(changes.added), len(changes.updated) + len(changes.removed)
+        if max(added, changed) <= 1:
+            raise refused
+        self._added_max, self._changed_max = max(1, added // 2), max(1, changed // 2)
+
+
+def _decode(body: bytes) -> Reply:
+    try:
+        return decode_reply(body, Media.MSGPACK)
+    except Problem as problem:
+        raise BadReply(problem.detail) from problem

@@ -1,0 +1,114 @@
+"""Getting one body answered: HTTP, waiting and trying again. Knows nothing of patterns.
+
+The same bytes are sent until someone answers for good (2xx, or a refusal that trying again cannot change), so that the
+shard can tell a repeat. Waits are exponential with full jitter and at least what `Retry-After` asks for.
+"""
+
+import asyncio
+import email.utils
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from constellation.client.failures import Refused, Unreachable
+from constellation.errors import Problem
+from constellation.limits import BODY_BYTES_MAX
+from constellation.wire.body import decompress
+
+ATTEMPTS_MAX = 6
+TIMEOUT_S = 30
+BACKOFF_FIRST_S = 0.5
+BACKOFF_S_MAX = 60.0
+RETRY_AFTER_S_MAX = 900.0
+"""A TV asked to wait longer gives up for now; its next sync is due by then anyway."""
+REPLY_BYTES_MAX = 4 * BODY_BYTES_MAX
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Answered(NamedTuple):
+    """A 2xx: the decompressed body, the bytes that came over the wire, and the attempts it took."""
+
+    body: bytes
+    bytes_down: int
+    attempts: int
+
+
+def open_session(connections_max: int = 1) -> aiohttp.ClientSession:
+    """A session fit for `Transport`, to be shared by any number of TVs; the caller closes it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        auto_decompress=False,
+    )
+
+
+class Transport:
+    """Posts bodies to one address. Session, randomness and sleep are the caller's."""
+
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        rng: random.Random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._url = url
+        self._session = session
+        self._rng = rng
+        self._sleep = sleep
+
+    async def post(self, body: bytes, headers: dict[str, str]) -> Answered:
+        """Send until answered. Raises `Refused`, or `Unreachable` after `ATTEMPTS_MAX` attempts."""
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            wait_s = 0.0
+            try:
+                async with self._session.post(self._url, data=body, headers=headers) as response:
+                    content = await response.read()
+                if 200 <= response.status < 300:
+                    return Answered(_plain(response, content), len(content), attempt)
+                if response.status not in _TRANSIENT:
+                    raise Refused(response.status, _problem(response, content))
+                failure = f"status {response.status}"
+                wait_s = _retry_after_s(response.headers.get("Retry-After"))
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, Problem) as error:  # Problem: a damaged body
+                failure = repr(error)
+            if attempt == ATTEMPTS_MAX or wait_s > RETRY_AFTER_S_MAX:
+                break
+            backoff_s = min(BACKOFF_S_MAX, BACKOFF_FIRST_S * 2 ** (attempt - 1))
+            await self._sleep(wait_s + self._rng.random() * backoff_s)
+        raise Unreachable(f"{self._url}: {failure} at attempt {attempt}")
+
+
+def _plain(response: aiohttp.ClientResponse, content: bytes) -> bytes:
+    return decompress(content, response.headers.get("Content-Encoding", "identity"), REPLY_BYTES_MAX)
+
+
+def _problem(response: aiohttp.ClientResponse, content: bytes) -> dict[str, Any]:
+    """The fields of a problem reply, or what a proxy in between said."""
+    try:
+        body = _plain(response, content)
+        decode = msgspec.msgpack.decode if "msgpack" in response.content_type else msgspec.json.decode
+        fields: dict[str, Any] = decode(body, type=dict[str, Any])
+        return fields
+    except (Problem, msgspec.MsgspecError, RecursionError):  # a stranger's error page
+        return {"detail": content[:200].decode("utf-8", "replace")}
+
+
+def _retry_after_s(header: str | None) -> float:
+    """Seconds to wait by a Retry-After header (RFC 9110, 10.2.3: seconds or a date); 0 if there is none to read."""
+    if header is None:
+        return 0.0
+    try:
+        return max(0.0, float(int(header)))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return 0.0

@@ -1,0 +1,105 @@
+"""One run of a fleet from start to summary: content, TVs, traffic, relevance. Called by `cli.fleet` and `cli.demo`."""
+
+import asyncio
+import contextlib
+import random
+import uuid
+
+import aiohttp
+import msgspec
+import numpy as np
+import uvloop
+from rich.console import Console
+
+from constellation import catalogue
+from constellation.client import Client, open_session
+from constellation.fleet import content, films, screen
+from constellation.fleet.relevance import Relevance, measure
+from constellation.fleet.traffic import Tally, Traffic
+from constellation.fleet.tv import Tv
+
+RATE_DEFAULT = 150.0
+"""Syncs a second that a fleet offers unless told otherwise: about one shard's share (DESIGN.md, section 1)."""
+INTERVAL_S_MIN = 5.0
+CONNECTIONS_MAX = 128
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run. `interval_s`: mean time between two syncs of a TV; None spreads them to about 150 syncs/s."""
+
+    url: str
+    devices: int
+    minutes: float
+    interval_s: float | None = None
+    seed: int = 1
+
+    @property
+    def mean_interval_s(self) -> float:
+        return self.interval_s or max(INTERVAL_S_MIN, self.devices / RATE_DEFAULT)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    tally: Tally
+    relevance: Relevance
+
+    @property
+    def exit_code(self) -> int:
+        """1 unless there were syncs, and none failed."""
+        return 0 if self.tally.syncs and not self.tally.failed else 1
+
+
+def run(plan: Plan, console: Console) -> Outcome:
+    """Run to the end, or to Ctrl-C, and print the summary. Raises `SyncFailed` if the shard takes no content."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(plan, console))
+
+
+async def _run(plan: Plan, console: Console) -> Outcome:
+    with console.status("measuring which films are near which"):
+        world = films.prepare(catalogue.load())
+    async with open_session(CONNECTIONS_MAX) as session:
+        await _post_content(plan, session, world, console)
+        tvs = _build(plan, session, world, console)
+        traffic = Traffic(tvs, plan.mean_interval_s, random.Random(plan.seed))
+        console.print(
+            f"{plan.devices:,} TVs sync every {plan.mean_interval_s:,.0f} s on average with {plan.url} "
+            f"for {plan.minutes:g} minutes (seed {plan.seed}).",
+            highlight=False,
+            soft_wrap=True,
+        )
+        await _watched(traffic, plan.minutes * 60, world, console)
+    relevance = measure(world, tvs, np.random.default_rng(plan.seed))
+    screen.summary(console, traffic.tally, world, plan.devices, relevance)
+    return Outcome(traffic.tally, relevance)
+
+
+async def _post_content(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> None:
+    with screen.progress(console) as bar:
+        task = bar.add_task("posting the catalogue", total=len(world.catalogue))
+        await content.post_catalogue(
+            plan.url, session, world.catalogue, random.Random(plan.seed), lambda: bar.advance(task)
+        )
+
+
+def _build(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> list[Tv]:
+    """All TVs, each with a generator and an id of its own; the seed decides both."""
+    jitter, tvs = random.Random(plan.seed), []
+    with screen.progress(console) as bar:
+        for number in bar.track(range(plan.devices), description="furnishing households"):
+            rng = np.random.default_rng([plan.seed, number])
+            device_id = uuid.UUID(bytes=rng.bytes(16), version=4)
+            tvs.append(Tv(world, Client(plan.url, device_id, session, rng=jitter), rng))
+    return tvs
+
+
+async def _watched(traffic: Traffic, duration_s: float, world: films.Films, console: Console) -> None:
+    """Run the traffic with the screen beside it; Ctrl-C ends the run early, and the summary still comes."""
+    watching = asyncio.create_task(screen.watch(console, traffic.tally, world))
+    try:
+        await traffic.run(duration_s)
+    except asyncio.CancelledError:  # asyncio.Runner turns the first Ctrl-C into this
+        console.print("interrupted")
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
