@@ -1,0 +1,70 @@
+# Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test bench bench-full gates lint format constraints clean
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
+	$(python) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --constraint constraints.txt --editable
+
+help:  ## what there is to run
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run  ## one shard on http://127.0.0.1:8080
+	$(VENV)/bin/constellation serve
+
+demo: $(VENV)/.run  ## a shard and a fleet of simulated TVs, two minutes
+	$(VENV)/bin/constellation demo
+
+test: $(VENV)/.test  ## all tests, then the kernels again as plain Python
+	$(VENV)/bin/python -m pytest
+	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest tests/kernels
+
+bench: $(VENV)/.bench  ## what the README promises, measured at 100,000 patterns (10 minutes)
+	$(VENV)/bin/python -m bench
+
+bench-full: $(VENV)/.bench  ## the same at 1,000,000 patterns
+	$(VENV)/bin/python -m bench --full
+
+gates: $(VENV)/.test  ## the numbers that do not depend on the machine's speed, small; fails if one is missed
+	$(VENV)/bin/python -m bench --gates
+
+lint: $(VENV)/.test  ## format, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.test  ## make the format and the imports right
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+constraints:  ## pin what a clean install resolves to today
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip --quiet install --editable '.[test,bench]'
+	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf $(VENV) build .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer with venv is needed (make PYTHON=...)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of dependencies: what `make run` needs is installed without the test tools.
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) '.[test]'
+	@touch $@ $(VENV)/.run
+
+# Without the embedded PostgreSQL the suite runs too: it then says that the pgvector rows are missing.
+$(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) '.[bench]' || $(INSTALL) .
+	@touch $@
