@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.compiled import compiled, wrapping
+from kernels.pages import Leaving, lazy_zeros
 
 Slots = npt.NDArray[np.int32]
 Owners = npt.NDArray[np.int32]
@@ -49,8 +50,9 @@ class KeyTable:
         assert self._words.flags.aligned
         self._key = np.array([seed & (1 << 64) - 1, seed >> 64], np.uint64)
         self._state = np.zeros(2, np.int64)
-        self._slots: Slots = np.zeros(1 << (max(capacity, CAPACITY_MIN) - 1).bit_length(), np.int32)
+        self._slots: Slots = lazy_zeros(1 << (max(capacity, CAPACITY_MIN) - 1).bit_length(), np.int32)
         self._old = _NO_SLOTS
+        self._leaving: Leaving | None = None
         self._one_owner = np.zeros(1, np.int32)
         self._one_id = np.zeros((1, 2), np.uint64)
         self._one_id_bytes = memoryview(self._one_id.view(np.uint8).reshape(-1))
@@ -88,29 +90,37 @@ class KeyTable:
     def insert(self, row: int) -> None:
         """Enter the key that stands in the columns at `row`; it must not be in the table."""
         self._one_row[0] = row
-        self.insert_many(self._one_row)
+        self._insert_some(self._one_row)
 
     def insert_many(self, rows: Slots) -> None:
         """Enter the keys of rows (m,) int32. On a key that is there already: AssertionError, those before it stay."""
         rows = np.array(rows, np.int32, order="C")
-        while len(rows):
-            if self._is_full():
-                self._grow()
-            done = _insert(self._state, self._slots, self._old, self._owners, self._words, self._key, rows)
-            self._drop_old_if_moved()
-            assert done > 0 or self._is_full(), f"the key of row {rows[0]} is in the table already"
+        done = self._insert_some(rows)
+        while done < len(rows):
             rows = rows[done:]
+            done = self._insert_some(rows)
 
     def delete(self, row: int) -> None:
         """Take out the key of `row`, which still stands in the columns; it must be in the table with this row."""
         self._one_row[0] = row
-        self.delete_many(self._one_row)
+        self._delete_all(self._one_row)
 
     def delete_many(self, rows: Slots) -> None:
         """Take out the keys of rows (m,) int32. On one that is not there: AssertionError, those before it are gone."""
-        rows = np.array(rows, np.int32, order="C")
+        self._delete_all(np.array(rows, np.int32, order="C"))
+
+    def _insert_some(self, rows: Slots) -> int:
+        """Enter the first rows, up to where the table must grow again; how many."""
+        if self._is_full():
+            self._grow()
+        done = int(_insert(self._state, self._slots, self._old, self._owners, self._words, self._key, rows))
+        self._retire_old()
+        assert done == len(rows) or self._is_full(), f"the key of row {rows[done]} is in the table already"
+        return done
+
+    def _delete_all(self, rows: Slots) -> None:
         done = _delete(self._state, self._slots, self._old, self._owners, self._words, self._key, rows)
-        self._drop_old_if_moved()
+        self._retire_old()
         assert done == len(rows), f"the key of row {rows[done]} is not in the table"
 
     def _is_full(self) -> bool:
@@ -119,12 +129,14 @@ class KeyTable:
     def _grow(self) -> None:
         assert not self.growing
         self._old = self._slots
-        self._slots = np.zeros(2 * len(self._old), np.int32)
+        self._slots = lazy_zeros(2 * len(self._old), np.int32)
         self._state[MOVED] = 0
 
-    def _drop_old_if_moved(self) -> None:
-        if self._state[MOVED] >= len(self._old):
-            self._old = _NO_SLOTS
+    def _retire_old(self) -> None:
+        if len(self._old) and self._state[MOVED] == len(self._old):
+            self._leaving, self._old = Leaving(self._old), _NO_SLOTS
+        if self._leaving is not None and not self._leaving.step():
+            self._leaving = None
 
 
 _U13, _U16, _U17, _U21, _U32 = np.uint64(13), np.uint64(16), np.uint64(17), np.uint64(21), np.uint64(32)

@@ -9,12 +9,16 @@ import numpy.typing as npt
 
 from kernels import heap
 from kernels.compiled import compiled, inlined
+from kernels.prefetch import LINE_BYTES, prefetch
 
 Codes = npt.NDArray[np.int8]
 Code = npt.NDArray[np.int8]
 Norms = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
+
+ROWS_AHEAD = 6
+"""How many rows before its turn a scattered row is asked for."""
 
 
 @inlined
@@ -46,6 +50,8 @@ def scan_top_k(
     scale = np.float32(query_inv)
     size = 0
     for i in range(rows.shape[0]):
+        if i + ROWS_AHEAD < rows.shape[0]:
+            _fetch(codes, rows[i + ROWS_AHEAD])
         row = rows[i]
         score = np.float32(dot(wide, codes[row])) * inv[row] * scale
         if size < best_rows.shape[0] or score >= best_scores[0]:
@@ -83,6 +89,8 @@ def cosines(codes: Codes, inv: Norms, rows: Rows, query: Code, query_inv: float)
     scale = np.float32(query_inv)
     scores = np.empty(rows.shape[0], np.float32)
     for i in range(rows.shape[0]):
+        if i + ROWS_AHEAD < rows.shape[0]:
+            _fetch(codes, rows[i + ROWS_AHEAD])
         scores[i] = np.float32(dot(wide, codes[rows[i]])) * inv[rows[i]] * scale
     return scores
 
@@ -121,3 +129,12 @@ def pairwise_cosine(codes: Codes, inv: Norms, rows: Rows) -> Scores:
             cosine[i, j] = score
             cosine[j, i] = score
     return cosine
+
+
+@inlined
+def _fetch(codes: Codes, row: int) -> None:
+    """Ask for the cache lines of one row of codes."""
+    flat = codes.reshape(-1)
+    d = codes.shape[1]
+    for byte in range(0, d, LINE_BYTES):
+        prefetch(flat, np.int64(row) * d + byte)

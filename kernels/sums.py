@@ -138,4 +138,4 @@ def _add(
         weights[b] += weight
         counts[b] += sign
         for j in range(codes.shape[1]):
-            sums[b, j] += weight * np.int64(np.rint(np.float64(codes[i, j]) * scale))
+            sums[b, j] += weight * np.int64(np.int32(np.rint(np.float64(codes[i, j]) * scale)))

@@ -64,12 +64,12 @@ def recompute_scores(counts: Counts, scores: Scores, start: int, stop: int, now_
 
     168 multiply-adds an item, oldest hour first (Horner). Twin: `recompute_scores`.
     """
-    for item in range(start, stop):
-        scores[item] = 0.0
+    part = scores[start:stop]
+    part[:] = 0.0
     for age in range(HOURS - 1, -1, -1):
-        line = counts[(now_hour - age) % HOURS]
-        for item in range(start, stop):
-            scores[item] = scores[item] * decay + np.float64(line[item])
+        line = counts[(now_hour - age) % HOURS, start:stop]
+        for i in range(part.shape[0]):
+            part[i] = part[i] * decay + np.float64(line[i])
 
 
 @compiled
