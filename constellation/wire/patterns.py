@@ -1,0 +1,129 @@
+"""Patterns between their form on the wire and the columns of `model.PatternBatch`: one way for deltas and replies.
+
+The Structs say names and types, which msgspec checks; lengths and ranges are checked here, so that an error can say
+what came. Ids and embeddings differ by media, hence the type parameters.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Raw, Struct
+
+from constellation import limits
+from constellation.model import DIM, Context, EmbeddingFormat, PatternBatch
+from constellation.wire.embeddings import read_embeddings, write_embeddings
+from constellation.wire.ids import read_ids, write_ids
+from constellation.wire.media import Media
+from constellation.wire.reading import Refusal, check_range, check_text
+
+# A length that msgspec checks bounds the memory that a hostile header can ask for.
+Floats: TypeAlias = Annotated[list[float], Meta(max_length=DIM)]
+JsonEmbedding: TypeAlias = str | Floats
+MsgpackEmbedding: TypeAlias = bytes | Floats
+
+Id = TypeVar("Id", str, Raw)
+Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding)
+
+
+class PatternBody(Struct, Generic[Id, Embedding]):
+    """One pattern as it is received."""
+
+    id: Id
+    embedding: Embedding
+    success_rate: float
+    sample_count: int
+    context: Context
+    created_at: int
+    updated_at: int
+
+
+class WrittenPattern(Struct):
+    """One pattern as it is sent."""
+
+    id: str | bytes
+    embedding: bytes | Raw
+    success_rate: float
+    sample_count: int
+    context: Context
+    created_at: int
+    updated_at: int
+
+
+Written = TypeVar("Written", bound=WrittenPattern)
+AnyPattern: TypeAlias = PatternBody[str, JsonEmbedding] | PatternBody[Raw, MsgpackEmbedding]
+
+
+def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> PatternBatch:
+    """Columns of n patterns; `path` is that of their list."""
+    at = path + "[{}]."
+    ids = read_ids([body.id for body in bodies], at + "id", refuse)
+    rates = read_rates([body.success_rate for body in bodies], at + "success_rate", refuse)
+    counts = [body.sample_count for body in bodies]
+    created_at = [body.created_at for body in bodies]
+    updated_at = [body.updated_at for body in bodies]
+    contexts = [body.context for body in bodies]
+    check_range(counts, 1, limits.SAMPLE_COUNT_MAX, at + "sample_count", refuse)
+    check_range(created_at, 0, limits.UNIX_SECONDS_MAX, at + "created_at", refuse)
+    check_range(updated_at, 0, limits.UNIX_SECONDS_MAX, at + "updated_at", refuse)
+    _check_contexts(contexts, at + "context", refuse)
+    return PatternBatch(
+        ids=ids,
+        codes=read_embeddings([body.embedding for body in bodies], at + "embedding", refuse),
+        rates=rates,
+        counts=np.array(counts, np.uint32),
+        created_at=np.array(created_at, np.int64),
+        updated_at=np.array(updated_at, np.int64),
+        contexts=contexts,
+    )
+
+
+def write_patterns(batch: PatternBatch, media: Media, form: EmbeddingFormat, kind: type[Written]) -> list[Written]:
+    """What msgspec encodes as the patterns of a batch."""
+    return list(
+        map(
+            kind,
+            write_ids(batch.ids, media),
+            write_embeddings(batch.codes, media, form),
+            write_rates(batch.rates, media),
+            batch.counts.tolist(),
+            batch.contexts,
+            batch.created_at.tolist(),
+            batch.updated_at.tolist(),
+        )
+    )
+
+
+def read_rates(rates: Sequence[float], path: str, refuse: Refusal) -> npt.NDArray[np.float32]:
+    """Success rates as float32, which is how they are compared; `path` has `{}` for the place of one."""
+    check_range(rates, 0, 1, path, refuse)
+    return np.array(rates, np.float32) + np.float32(0)  # -0.0 becomes 0.0: one rate, one digest
+
+
+def write_rates(rates: npt.NDArray[np.float32], media: Media) -> list[float]:
+    """JSON gets as few digits as tell the float32: 0.91, not 0.9100000262260437. In msgpack they would save nothing."""
+    return [float(str(rate)) for rate in rates] if media is Media.JSON else rates.tolist()
+
+
+def _check_contexts(contexts: Sequence[Context], path: str, refuse: Refusal) -> None:
+    for row, context in enumerate(contexts):
+        words = (context.time_of_day, context.day_of_week, context.content_type, *context.genre_hints)
+        text = "".join(words)
+        short = (
+            max(map(len, words)) <= limits.CONTEXT_STRING_BYTES_MAX
+            and len(context.genre_hints) <= limits.GENRE_HINTS_MAX
+        )
+        if not short or not text.isascii() or "\0" in text:
+            _check_context(context, path.format(row), refuse)
+
+
+def _check_context(context: Context, path: str, refuse: Refusal) -> None:
+    """Each string by itself: slower, but it knows the path."""
+    hints_len = len(context.genre_hints)
+    if hints_len > limits.GENRE_HINTS_MAX:
+        raise refuse(f"{path}.genre_hints", f"at most {limits.GENRE_HINTS_MAX} hints", str(hints_len))
+    for name in ("time_of_day", "day_of_week", "content_type"):
+        check_text(getattr(context, name), 0, limits.CONTEXT_STRING_BYTES_MAX, f"{path}.{name}", refuse)
+    for place, hint in enumerate(context.genre_hints):
+        check_text(hint, 0, limits.CONTEXT_STRING_BYTES_MAX, f"{path}.genre_hints[{place}]", refuse)

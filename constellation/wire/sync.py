@@ -1,0 +1,186 @@
+"""The body of a sync and its reply, as the shard sees them: bytes to `SyncRequest`, `Answer` to bytes.
+
+A body is valid as a whole or refused as a whole. Field names and limits are those of the REST contract
+(docs/architecture.md); the device's side of the same bytes is `wire.reply`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeAlias
+from uuid import UUID
+
+import msgspec
+import numpy as np
+import xxhash
+from msgspec import Meta, Raw, Struct
+
+from constellation import limits
+from constellation.errors import InvalidPattern, Problem, TooManyPatterns
+from constellation.model import (
+    VERSION_MAX,
+    Accepted,
+    Answer,
+    Applied,
+    Delta,
+    EmbeddingFormat,
+    Ids,
+    NextSync,
+    PatternBatch,
+    RateUpdates,
+    SyncRequest,
+    Trend,
+)
+from constellation.wire.ids import read_id, read_ids
+from constellation.wire.media import Media
+from constellation.wire.patterns import (
+    Embedding,
+    Id,
+    JsonEmbedding,
+    MsgpackEmbedding,
+    PatternBody,
+    WrittenPattern,
+    read_patterns,
+    read_rates,
+    write_patterns,
+)
+from constellation.wire.reading import Reader, check_range, refusal
+
+
+class _UpdateBody(Struct, Generic[Id]):
+    id: Id
+    new_success_rate: float
+    additional_samples: int
+
+
+class _DeltaBody(Struct, Generic[Id, Embedding]):
+    patterns_added: Annotated[list[PatternBody[Id, Embedding]], Meta(max_length=limits.ADDED_PER_DELTA_MAX)]
+    patterns_updated: Annotated[list[_UpdateBody[Id]], Meta(max_length=limits.CHANGED_PER_DELTA_MAX)]
+    patterns_removed: Annotated[list[Id], Meta(max_length=limits.CHANGED_PER_DELTA_MAX)]
+    local_version: int | None = None
+    sequence: int | None = None
+
+
+class _SyncBody(Struct, Generic[Id, Embedding]):
+    device_id: Id
+    delta: _DeltaBody[Id, Embedding]
+
+
+_AnyDelta: TypeAlias = _DeltaBody[str, JsonEmbedding] | _DeltaBody[Raw, MsgpackEmbedding]
+_AnyUpdate: TypeAlias = _UpdateBody[str] | _UpdateBody[Raw]
+_LISTS = ("delta.patterns_added", "delta.patterns_updated", "delta.patterns_removed")
+_invalid_pattern = refusal(InvalidPattern)
+_too_many_patterns = refusal(TooManyPatterns)
+
+
+def _refuse(path: str, expected: str, got: str) -> Problem:
+    """Of the three lists themselves, msgspec refuses only the wrong type and too many items."""
+    too_many = path in _LISTS and "length" in expected
+    return (_too_many_patterns if too_many else _invalid_pattern)(path, expected, got)
+
+
+_reader = Reader(
+    json=_SyncBody[str, JsonEmbedding],
+    msgpack=_SyncBody[Raw, MsgpackEmbedding],
+    shape={"delta": {"patterns_added": [{"context": {}}], "patterns_updated": [{}]}},
+    refuse=_refuse,
+)
+
+
+def decode_sync(body: bytes, media: Media) -> SyncRequest:
+    """The request that a decompressed body holds.
+
+    Raises `Malformed`, `TooManyPatterns` and `InvalidPattern`. Of two patterns with one id in `patterns_added` the
+    second one is refused: nobody could say which of them is meant. An id may be updated more than once, in order.
+    """
+    sync = _reader.read(body, media)
+    return SyncRequest(device_id=read_id(sync.device_id, "device_id", _refuse), delta=_read_delta(sync.delta))
+
+
+def encode_sync(
+    answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: EmbeddingFormat
+) -> bytes:
+    """The body of a 200. Always a whole list (`reset: true`)."""
+    reply = _ReplyBody(
+        global_=_GlobalBody(
+            similar=write_patterns(answer.similar, media, embedding, _SimilarPattern),
+            trending=answer.trending,
+            global_version=answer.global_version,
+            reset=True,
+            removed=[],
+            digest=answer.digest,
+        ),
+        accepted=applied.accepted,
+        last_sequence=applied.last_sequence,
+        next_sync=next_sync,
+    )
+    return _encode_json(reply) if media is Media.JSON else _encode_msgpack(reply)
+
+
+class _SimilarPattern(WrittenPattern):
+    origin: str = "device"
+
+
+class _GlobalBody(Struct):
+    similar: list[_SimilarPattern]
+    trending: list[Trend]
+    global_version: int
+    reset: bool
+    removed: list[str]
+    digest: str
+
+
+class _ReplyBody(Struct):
+    global_: _GlobalBody = msgspec.field(name="global")
+    accepted: Accepted
+    last_sequence: int | None
+    next_sync: NextSync
+
+
+_encode_json = msgspec.json.Encoder().encode
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+
+
+def _read_delta(body: _AnyDelta) -> Delta:
+    changed_len = len(body.patterns_updated) + len(body.patterns_removed)
+    if changed_len > limits.CHANGED_PER_DELTA_MAX:
+        at_most = f"at most {limits.CHANGED_PER_DELTA_MAX} together with patterns_updated"
+        raise _too_many_patterns("delta.patterns_removed", at_most, str(changed_len))
+    if body.local_version is not None:
+        check_range([body.local_version], 0, VERSION_MAX, "delta.local_version", _refuse)
+    if body.sequence is not None:
+        check_range([body.sequence], 1, VERSION_MAX, "delta.sequence", _refuse)
+    added = read_patterns(body.patterns_added, "delta.patterns_added", _refuse)
+    _refuse_same_ids(added.ids)
+    updated = _read_updates(body.patterns_updated)
+    removed = read_ids(body.patterns_removed, "delta.patterns_removed[{}]", _refuse)
+    return Delta(added, updated, removed, body.local_version, body.sequence, _fingerprint(added, updated, removed))
+
+
+def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
+    at = "delta.patterns_updated[{}]."
+    samples = [body.additional_samples for body in bodies]
+    check_range(samples, 1, limits.SAMPLE_COUNT_MAX, at + "additional_samples", _refuse)
+    return RateUpdates(
+        ids=read_ids([body.id for body in bodies], at + "id", _refuse),
+        rates=read_rates([body.new_success_rate for body in bodies], at + "new_success_rate", _refuse),
+        samples=np.array(samples, np.uint32),
+    )
+
+
+def _refuse_same_ids(ids: Ids) -> None:
+    seen = set()
+    for row, pattern_id in enumerate(map(bytes, ids)):
+        if pattern_id in seen:
+            raise _refuse(f"delta.patterns_added[{row}].id", "an id that comes once", f"{UUID(bytes=pattern_id)} again")
+        seen.add(pattern_id)
+
+
+def _fingerprint(added: PatternBatch, updated: RateUpdates, removed: Ids) -> int:
+    """xxh64 of what a delta does, whatever media it came in; `local_version` is no part of it, as a resent delta may
+    have another one. Kept beside a device's sequence: it must not change between releases."""
+    content = xxhash.xxh64(_encode_msgpack((len(added), len(updated), len(removed), added.contexts)))
+    for column in (
+        *(added.ids, added.codes, added.rates, added.counts, added.created_at, added.updated_at),
+        *(updated.ids, updated.rates, updated.samples, removed),
+    ):
+        content.update(column.tobytes())
+    return content.intdigest()
