@@ -1,0 +1,59 @@
+"""What a process does beside answering: the shard's upkeep in small steps, and watching how late the loop runs.
+
+Both are tasks that `running` owns: cancelled and awaited at the end; one that fails turns readiness off.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+
+from constellation import limits
+from constellation.api.service import Service
+
+_LAG_SAMPLE_S = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def running(service: Service) -> AsyncIterator[None]:
+    """The background of a service, for as long as the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_guard(service, "upkeep", _maintain(service))),
+            group.create_task(_guard(service, "loop watch", _watch_lag(service))),
+        ]
+        if service.access_log is not None:
+            service.access_log.start()
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            if service.access_log is not None:
+                service.access_log.stop()
+
+
+async def _guard(service: Service, part: str, work: Coroutine[None, None, None]) -> None:
+    try:
+        await work
+    except Exception as error:
+        _log.exception("background task failed", extra={"part": part})
+        service.fail(part, repr(error))
+
+
+async def _maintain(service: Service) -> None:
+    while True:
+        more = service.shard.maintain(service.clock())
+        # One step of at most LOOP_TURN_MS_MAX, then every request that has come is answered before the next one.
+        await asyncio.sleep(0 if more else limits.MAINTAIN_EVERY_MS / 1e3)
+
+
+async def _watch_lag(service: Service) -> None:
+    while True:
+        due_at = time.perf_counter() + _LAG_SAMPLE_S
+        await asyncio.sleep(_LAG_SAMPLE_S)
+        service.loop_lag_s = max(0.0, time.perf_counter() - due_at)
+        service.loop_lag_s_max = max(service.loop_lag_s_max, service.loop_lag_s)

@@ -1,0 +1,72 @@
+"""The titles that trends may name: `POST /api/v1/content`, `GET /api/v1/content/{content_id}`."""
+
+from urllib.parse import unquote
+
+import msgspec
+from litestar import get, post
+from litestar.response.base import ASGIResponse
+
+from constellation.api import parameters
+from constellation.api.body import read_body
+from constellation.api.form import read_form
+from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
+from constellation.api.replies import AnyRequest, reply, scope_media
+from constellation.api.schemas import ContentBody
+from constellation.api.service import Service
+from constellation.errors import InvalidContent, NotFound, ShardFull
+from constellation.wire.content import decode_content, encode_content
+
+_PATH = "/api/v1/content"
+
+
+class Stored(msgspec.Struct):
+    """The item that was stored."""
+
+    content_id: str
+
+
+@post(
+    _PATH,
+    status_code=201,
+    opt=described(
+        tag="content",
+        summary="Store a title, or replace it",
+        body=ContentBody,
+        status=201,
+        reply=Stored,
+        reply_text="Stored; one of the same id is replaced.",
+        parameters=parameters.CODINGS[:1],
+        problems=(*READING_PROBLEMS, InvalidContent, ShardFull, *ADMISSION),
+    ),
+)
+async def post_content(request: AnyRequest, service: Service) -> ASGIResponse:
+    service.admit()
+    headers = dict(request.scope["headers"])
+    form = read_form(headers)
+    item = decode_content(await read_body(request.receive, headers, form, service.settings), form.media)
+    service.shard.put_content(item, service.clock())
+    return reply(request, Stored(item.content_id), status=201)
+
+
+@get(
+    _PATH + "/{content_id:path}",
+    opt=described(
+        tag="content",
+        summary="A title as it was stored",
+        reply=ContentBody,
+        reply_text="The item; of its embedding, the direction.",
+        parameters=(parameters.CONTENT_ID,),
+        problems=(NotFound,),
+    ),
+)
+async def get_content(request: AnyRequest, service: Service, content_id: str) -> ASGIResponse:
+    item = service.shard.content(_content_id(request))
+    media = scope_media(request.scope)
+    body = encode_content(item, media, parameters.DEFAULT_EMBEDDING[media])
+    return ASGIResponse(body=body, media_type=media.value, headers={"Vary": "Accept"})
+
+
+def _content_id(request: AnyRequest) -> str:
+    # Out of the bytes that came: the framework's own value has lost doubled and trailing slashes of an id.
+    raw_path: bytes = request.scope["raw_path"]
+    return unquote(raw_path[len(_PATH) + 1 :].decode("latin-1"))

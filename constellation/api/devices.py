@@ -1,0 +1,27 @@
+"""`DELETE /api/v1/devices/{device_id}`: a household's right to be forgotten."""
+
+from litestar import delete
+
+from constellation.api import parameters
+from constellation.api.operations import ADMISSION, described
+from constellation.api.service import Service
+from constellation.errors import InvalidParameter
+
+
+@delete(
+    "/api/v1/devices/{device_id:str}",
+    status_code=204,
+    opt=described(
+        tag="devices",
+        summary="Forget a device and all it told",
+        status=204,
+        reply=None,
+        reply_text="The device is not known (any more).",
+        headers=(),
+        parameters=(parameters.DEVICE_ID,),
+        problems=(InvalidParameter, *ADMISSION),
+    ),
+)
+async def forget_device(service: Service, device_id: str) -> None:
+    service.admit()
+    service.shard.forget(parameters.read_uuid(device_id, "path.device_id"), service.clock())

@@ -1,0 +1,84 @@
+"""Is it alive, does it take work, and how are its parts: `GET /health`, `/health/live`, `/ready`, `/detailed`."""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+from litestar import get
+from litestar.response.base import ASGIResponse
+
+from constellation.api.operations import described
+from constellation.api.replies import AnyRequest, reply
+from constellation.api.service import Service
+from constellation.errors import Draining, NotReady
+from constellation.model import ID_BYTES, SyncOptions
+
+_NOBODY = bytes(ID_BYTES)
+"""A device that nobody is: asking for it registers nothing and reads the index."""
+
+
+class Health(msgspec.Struct):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Component(msgspec.Struct):
+    """One part, how long a small probe of it took, and what is wrong if something is."""
+
+    status: Literal["ok", "failed"]
+    latency_ms: float
+    detail: str | None = None
+
+
+class DetailedHealth(msgspec.Struct):
+    """`status` as in the shard map; latencies of shard and index are of a probe just made, of the loop its lag."""
+
+    status: Literal["ready", "loading", "draining", "failed"]
+    components: dict[str, Component]
+
+
+@get(
+    ["/health", "/health/live"],
+    opt=described(tag="health", summary="Is the process alive", reply=Health, reply_text="It answers."),
+)
+async def live(request: AnyRequest) -> ASGIResponse:
+    return reply(request, Health())
+
+
+@get(
+    "/health/ready",
+    opt=described(
+        tag="health",
+        summary="Does it take work",
+        reply=Health,
+        reply_text="Loaded, not draining, nothing broken.",
+        problems=(Draining, NotReady),
+    ),
+)
+async def ready(request: AnyRequest, service: Service) -> ASGIResponse:
+    refusal = service.refusal()
+    if refusal is not None:
+        raise refusal
+    return reply(request, Health())
+
+
+@get(
+    "/health/detailed",
+    opt=described(tag="health", summary="How are its parts", reply=DetailedHealth, reply_text="Every part, probed."),
+)
+async def detailed(request: AnyRequest, service: Service) -> ASGIResponse:
+    components = {
+        "shard": _probe(service.stats),
+        "index": _probe(lambda: service.shard.answer(_NOBODY, SyncOptions(similar=1, trending=0, embedding="i8"))),
+        "loop": Component("ok", service.loop_lag_s * 1e3),
+        **{part: Component("failed", 0.0, why) for part, why in service.broken.items()},
+    }
+    return reply(request, DetailedHealth(service.status, components))
+
+
+def _probe(call: Callable[[], object]) -> Component:
+    started_at = time.perf_counter()
+    call()
+    return Component("ok", (time.perf_counter() - started_at) * 1e3)

@@ -1,0 +1,125 @@
+"""What Prometheus reads, in a registry of this process's own.
+
+Counts that requests make are counters with their labels bound in advance (6 us a sync, `bench/metrics.py`); what the
+shard knows is read from it at the time of a scrape. The names are fixed (docs/architecture.md). `Counter` appends
+`_total` to its name; `constellation_patterns_stored_total` is a gauge all the same, because it counts what is stored
+now and falls when a household is forgotten.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from constellation.api.service import Service
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+_LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ROUND_BUCKETS_S = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+# A second series per counter with its creation time says nothing that a scrape does not know.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """Written by the edge on every request; read by `GET /metrics` of both ports."""
+
+    def __init__(self, service: "Service") -> None:
+        self.registry = CollectorRegistry()
+        self._shard_id = service.settings.shard_id
+        self._requests = Counter(
+            "constellation_sync_requests", "Syncs answered, by HTTP status", ["shard_id", "status"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._latency = Histogram(
+            "constellation_sync_latency_seconds", "Time from a sync's headers to its whole reply", ["shard_id"],
+            buckets=_LATENCY_BUCKETS_S, registry=self.registry,
+        ).labels(self._shard_id)  # fmt: skip
+        self._problems = Counter(
+            "constellation_problems", "Requests refused, by problem code", ["shard_id", "code"], registry=self.registry
+        )
+        self._bytes_in = self._counter("constellation_received_bytes", "Bytes of bodies received")
+        self._bytes_out = self._counter("constellation_sent_bytes", "Bytes of bodies sent")
+        self._by_status = {200: self._requests.labels(self._shard_id, "200")}
+        self.federation = FederationMetrics(self.registry)
+        self.registry.register(_StateCollector(service))
+
+    def sync(self, status: int, duration_s: float) -> None:
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._requests.labels(self._shard_id, str(status))
+        counter.inc()
+        self._latency.observe(duration_s)
+
+    def transferred(self, bytes_in: int, bytes_out: int) -> None:
+        self._bytes_in.inc(bytes_in)
+        self._bytes_out.inc(bytes_out)
+
+    def problem(self, code: str) -> None:
+        self._problems.labels(self._shard_id, code).inc()
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, ["shard_id"], registry=self.registry).labels(self._shard_id)
+
+
+class FederationMetrics:
+    """Fed by federation rounds; zero until there is one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rounds = Counter("constellation_federation_rounds", "Federation rounds published", registry=registry)
+        self.patterns_aggregated = Gauge(
+            "constellation_federation_patterns_aggregated", "Patterns that the last round averaged", registry=registry
+        )
+        self.trends_detected = Gauge(
+            "constellation_federation_trends_detected", "Trends that the last round published", registry=registry
+        )
+        self.duration = Histogram(
+            "constellation_federation_duration_seconds", "Time of a federation round", buckets=_ROUND_BUCKETS_S,
+            registry=registry,
+        )  # fmt: skip
+
+
+class _StateCollector(Collector):
+    """Reads the state once per scrape, so that all of its numbers are of one moment."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    def describe(self) -> list[Metric]:
+        # Registering must not read a shard that is still loading.
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        service = self._service
+        stats = service.stats()
+        log = service.access_log
+        yield self._gauge("patterns_stored_total", "Patterns stored now", stats.patterns_stored)
+        yield self._gauge("active_devices", "Devices that synced in the last 15 minutes", stats.active_devices)
+        yield self._gauge("total_devices", "Devices known", stats.total_devices)
+        yield self._gauge("shard_health", "1 when the shard is ready, else 0", float(service.refusal() is None))
+        yield self._gauge("global_version", "The shard's version", stats.global_version)
+        yield self._gauge("index_patterns", "Patterns in the similarity index", stats.patterns_served)
+        yield self._gauge("index_lists", "Lists of the similarity index", stats.index_lists)
+        yield self._gauge("content_items", "Content items known", stats.content_items)
+        yield self._gauge("resident_bytes", "Memory of the shard's columns", stats.bytes_resident)
+        yield self._gauge("in_flight_requests", "Requests accepted and not answered yet", service.in_flight())
+        yield self._gauge("loop_lag_seconds", "How late the loop ran the last timer", service.loop_lag_s)
+        yield self._gauge("loop_lag_max_seconds", "The largest loop lag since the start", service.loop_lag_s_max)
+        dropped = CounterMetricFamily(
+            "constellation_access_log_dropped", "Access log records lost to a slow output", labels=["shard_id"]
+        )
+        dropped.add_metric([service.settings.shard_id], log.dropped if log else 0)
+        yield dropped
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        gauge = GaugeMetricFamily(f"constellation_{name}", text, labels=["shard_id"])
+        gauge.add_metric([self._service.settings.shard_id], value)
+        return gauge

@@ -1,0 +1,61 @@
+"""Every error as a reply, in this one place: problem+json (RFC 9457), or the same fields in msgpack.
+
+What nobody expected becomes a 500 `internal` that tells the client its request id and nothing else; the traceback
+goes to the log under that id.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from litestar import Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from constellation.api.replies import AnyRequest, scope_media
+from constellation.api.service import Service
+from constellation.errors import Malformed, MethodNotAllowed, NotFound, Problem, Unavailable
+from constellation.wire.problems import CONTENT_TYPES, encode_problem
+
+_log = logging.getLogger(__name__)
+
+
+def exception_handlers(service: Service) -> ExceptionHandlersMap:
+    """The handlers to install; each refusal is counted by its code."""
+
+    def on_problem(request: AnyRequest, problem: Problem) -> Response[bytes]:
+        service.metrics.problem(problem.code)
+        retry = {"Retry-After": str(problem.retry_after_s)} if isinstance(problem, Unavailable) else {}
+        return _respond(request, problem, retry)
+
+    def on_framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+        problem = _translate(request, error)
+        service.metrics.problem(problem.code)
+        # A 405 says which methods there are (RFC 9110, section 15.5.6).
+        return _respond(request, problem, {name.title(): value for name, value in (error.headers or {}).items()})
+
+    def on_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+        service.metrics.problem(Problem.code)
+        _log.error("unexpected error", exc_info=error, extra={"request_id": request.scope["state"]["request_id"]})
+        return _respond(request, Problem("an unexpected error; the log has it under this request id"), {})
+
+    return {Problem: on_problem, HTTPException: on_framework, Exception: on_unexpected}
+
+
+def _translate(request: AnyRequest, error: HTTPException) -> Problem:
+    """The framework's own refusals in our words; all others of them are about a malformed request."""
+    match error.status_code:
+        case 404:
+            return NotFound(f"nothing is at {request.scope['path'][:200]}")
+        case 405:
+            return MethodNotAllowed(f"{request.scope['method']} is not possible here")
+    return Malformed(error.detail)
+
+
+def _respond(request: AnyRequest, problem: Problem, headers: Mapping[str, str]) -> Response[bytes]:
+    media = scope_media(request.scope)
+    return Response(
+        encode_problem(problem, request.scope["state"]["request_id"], media),
+        status_code=problem.status,
+        media_type=CONTENT_TYPES[media],
+        headers={"Vary": "Accept", **headers},
+    )

@@ -1,0 +1,157 @@
+"""One process from start to end: load and warm, open both ports, serve until a signal, drain, stop.
+
+The ports are bound first, so that a taken one fails at once, and listen last: who connects earlier is refused, and
+nobody waits for a compiler. A second signal ends the drain.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+from litestar.types import ASGIApp
+
+from constellation import __version__, limits
+from constellation.api.app import create_app, create_metrics_app
+from constellation.api.background import running
+from constellation.api.log import configure_logging
+from constellation.api.service import Service
+from constellation.config import Settings, WrongSetting
+from constellation.shard import Shard
+from kernels.warm import warm
+
+GC_THRESHOLDS = (10_000, 20, 50)
+"""A request makes hardly any cycles; collecting every 700 containers, the default, would cost it 2%."""
+
+_log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> int:
+    """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
+    configure_logging()
+    api_socket = _bind(settings, "port")
+    metrics_socket = _bind(settings, "metrics_port")
+    started_at = time.perf_counter()
+    service = load(settings)
+    service.url = _url(api_socket)
+    _log.info("loaded", extra={"seconds": round(time.perf_counter() - started_at, 2)})
+    uvloop.run(_serve(service, api_socket, metrics_socket))
+    return 0
+
+
+def load(settings: Settings) -> Service:
+    """A shard with everything warm, so that no request compiles, and all of it out of the collector's sight."""
+    warm()
+    service = Service(settings, Shard(settings))
+    service.open()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    return service
+
+
+async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
+    api = _Server(create_app(service))
+    metrics = _Server(create_metrics_app(service))
+    service.in_flight = lambda: len(api.server_state.tasks)
+    async with running(service), asyncio.TaskGroup() as group:
+        stopping = _watch_signals((api, metrics))
+        group.create_task(api.serve(sockets=[api_socket]))
+        group.create_task(metrics.serve(sockets=[metrics_socket]))
+        await _started(api, metrics)
+        _announce(service, metrics_socket)
+        await stopping.wait()
+        await _drain(service)
+        api.should_exit = metrics.should_exit = True
+    _log.info("stopped")
+
+
+async def _drain(service: Service) -> None:
+    """Not ready, for long enough that a proxy sees it; then until nothing is in flight, within the maximum."""
+    service.drain()
+    _log.info("draining", extra={"in_flight": service.in_flight()})
+    began_at = time.monotonic()
+    await asyncio.sleep(limits.DRAIN_ANNOUNCED_S_MIN)
+    while service.in_flight() and time.monotonic() - began_at < limits.DRAIN_S_MAX:
+        await asyncio.sleep(0.01)
+    _log.info("drained", extra={"in_flight": service.in_flight()})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: this process drains before it stops listening."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=limits.KEEP_ALIVE_S_MAX,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends everything at once."""
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            for server in servers:
+                server.should_exit = server.force_exit = True
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stopping
+
+
+async def _started(*servers: _Server) -> None:
+    while not all(server.started for server in servers):
+        await asyncio.sleep(0.005)
+
+
+def _announce(service: Service, metrics_socket: socket.socket) -> None:
+    metrics_url = f"{_url(metrics_socket)}/metrics"
+    fields = {"url": service.url, "metrics_url": metrics_url, "pid": os.getpid(), "version": __version__}
+    _log.info("listening", extra=fields)
+    # For people, and for whoever started this with port 0.
+    print(f"listening on {service.url}\nmetrics on {metrics_url}", flush=True)
+
+
+def _bind(settings: Settings, setting: str) -> socket.socket:
+    port: int = getattr(settings, setting)
+    try:
+        family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((settings.host, port))
+    except OSError as error:
+        flag = "--" + setting.replace("_", "-")
+        raise WrongSetting(
+            f"{flag}: got {port} on {settings.host}; allowed: an address of this machine with a free port ({error})"
+        ) from error
+    return bound
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

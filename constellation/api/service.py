@@ -1,0 +1,97 @@
+"""What one process owns: its settings, the shard, the clock, its measurements, and whether it takes work.
+
+The only object that the handlers, the background tasks and the server share. Loading -> ready -> draining, or failed
+for as long as a part that syncs need is broken; only a ready service admits a change.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from constellation import limits
+from constellation.api.access_log import AccessLog
+from constellation.api.latencies import Latencies
+from constellation.api.metrics import Metrics
+from constellation.config import Settings
+from constellation.errors import Draining, NotReady, Overloaded, Unavailable
+from constellation.model import NextSync, ShardStats
+from constellation.shard import Shard
+
+
+class Service:
+    """Made once by `server.serve`, or by a test with a clock of its own."""
+
+    def __init__(self, settings: Settings, shard: Shard, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.shard = shard
+        self.clock = clock
+        self.url = f"http://{settings.host}:{settings.port}"
+        self.started_at = clock()
+        self.latencies = Latencies(limits.LATENCY_SAMPLES)
+        self.metrics = Metrics(self)
+        self.access_log = AccessLog() if settings.access_log else None
+        self.in_flight: Callable[[], int] = lambda: 0
+        """Requests accepted and not answered yet, those that wait for their first turn of the loop included."""
+        self.loop_lag_s = 0.0
+        self.loop_lag_s_max = 0.0
+        self._loaded = False
+        self._draining = False
+        self._broken: dict[str, str] = {}
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Parts that syncs need and that broke -> why."""
+        return dict(self._broken)
+
+    @property
+    def status(self) -> Literal["ready", "loading", "draining", "failed"]:
+        """As the shard map tells it."""
+        if self._draining:
+            return "draining"
+        if self._broken:
+            return "failed"
+        return "ready" if self._loaded else "loading"
+
+    def open(self) -> None:
+        """All is loaded and warm."""
+        self._loaded = True
+
+    def drain(self) -> None:
+        """Take no new work; what is in flight finishes."""
+        self._draining = True
+
+    def fail(self, part: str, why: str) -> None:
+        """A part that syncs need broke: not ready until the process is replaced."""
+        self._broken[part] = why
+
+    def refusal(self) -> Unavailable | None:
+        """Why this process is not ready, or None when it is."""
+        if self._draining:
+            return Draining("this process is stopping", retry_after_s=limits.RETRY_AFTER_S)
+        if self._broken:
+            parts = ", ".join(sorted(self._broken))
+            return NotReady(f"out of order: {parts}", retry_after_s=limits.RETRY_AFTER_S)
+        if not self._loaded:
+            return NotReady("the shard is still loading", retry_after_s=limits.RETRY_AFTER_S)
+        return None
+
+    def admit(self) -> None:
+        """Raises `Draining`, `NotReady` or `Overloaded` when no new work is taken; called before a body is read."""
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+        if self.in_flight() > limits.IN_FLIGHT_MAX:
+            raise Overloaded(
+                f"more than {limits.IN_FLIGHT_MAX} requests are in flight", retry_after_s=limits.RETRY_AFTER_S
+            )
+
+    def stats(self) -> ShardStats:
+        return self.shard.stats(self.clock())
+
+
+NEXT_SYNC = NextSync(after_s=limits.NEXT_SYNC_AFTER_S, within_s=limits.NEXT_SYNC_WITHIN_S)
+"""When a device comes back; the spread over `within_s` keeps a million TVs from coming at once."""

@@ -1,0 +1,137 @@
+"""What the operator asks a shard about itself: `GET /api/v1/stats`, `/shards` and `/info`."""
+
+import msgspec
+from litestar import get
+from litestar.response.base import ASGIResponse
+
+from constellation import __version__, limits
+from constellation.api.operations import described
+from constellation.api.replies import AnyRequest, reply
+from constellation.api.service import Service
+
+SLOTS = 16_384
+
+
+class Stats(msgspec.Struct):
+    """One shard's counts, and its syncs as measured over the last 4,096 of them."""
+
+    shard_id: str
+    region: str
+    total_devices: int
+    active_devices: int
+    patterns_stored: int
+    patterns_served: int
+    content_items: int
+    global_version: int
+    index_lists: int
+    bytes_resident: int
+    sync_requests_per_min: float
+    avg_sync_latency_ms: float
+    p99_sync_latency_ms: float
+    uptime_s: float
+
+
+class ShardEntry(msgspec.Struct):
+    """One shard of the map. `slots` is first and last of each of its ranges, one after the other."""
+
+    id: str
+    region: str
+    url: str
+    slots: list[int]
+    devices: int
+    status: str
+    epoch: int
+
+
+class Shards(msgspec.Struct):
+    """The shard map."""
+
+    shards: list[ShardEntry]
+
+
+class Limits(msgspec.Struct):
+    """What one shard and one sync can hold."""
+
+    max_devices: int
+    max_patterns: int
+    max_patterns_per_device: int
+    max_body_bytes: int
+    max_compressed_bytes: int
+    patterns_added_max: int
+    patterns_changed_max: int
+    similar_max: int
+    trending_max: int
+    quality_threshold: float
+    serve_threshold: float
+
+
+class Info(msgspec.Struct):
+    """Who answers, and within which limits. A version of null: there is none yet."""
+
+    name: str
+    version: str
+    shard_id: str
+    region: str
+    limits: Limits
+    codebook_version: int | None
+    dictionary_version: int | None
+
+
+@get(
+    "/api/v1/stats",
+    opt=described(tag="shard", summary="Counts and latencies", reply=Stats, reply_text="All measured, at this moment."),
+)
+async def stats(request: AnyRequest, service: Service) -> ASGIResponse:
+    held = service.stats()
+    latencies = service.latencies
+    return reply(
+        request,
+        Stats(
+            shard_id=service.settings.shard_id,
+            region=service.settings.region,
+            **msgspec.structs.asdict(held),
+            sync_requests_per_min=latencies.per_minute(),
+            avg_sync_latency_ms=latencies.average_ms(),
+            p99_sync_latency_ms=latencies.p99_ms(),
+            uptime_s=service.clock() - service.started_at,
+        ),
+    )
+
+
+@get(
+    "/api/v1/shards",
+    opt=described(tag="shard", summary="The shard map", reply=Shards, reply_text="Every shard of the map."),
+)
+async def shards(request: AnyRequest, service: Service) -> ASGIResponse:
+    entry = ShardEntry(
+        id=service.settings.shard_id,
+        region=service.settings.region,
+        url=service.url,
+        slots=[0, SLOTS - 1],
+        devices=service.stats().total_devices,
+        status=service.status,
+        epoch=1,
+    )
+    return reply(request, Shards([entry]))
+
+
+@get(
+    "/api/v1/info",
+    opt=described(tag="shard", summary="Who answers, and its limits", reply=Info, reply_text="Name, version, limits."),
+)
+async def info(request: AnyRequest, service: Service) -> ASGIResponse:
+    settings = service.settings
+    held = Limits(
+        max_devices=settings.max_devices,
+        max_patterns=settings.max_patterns,
+        max_patterns_per_device=settings.max_patterns_per_device,
+        max_body_bytes=settings.max_body_bytes,
+        max_compressed_bytes=settings.max_compressed_bytes,
+        patterns_added_max=limits.ADDED_PER_DELTA_MAX,
+        patterns_changed_max=limits.CHANGED_PER_DELTA_MAX,
+        similar_max=limits.SIMILAR_MAX,
+        trending_max=limits.TRENDING_MAX,
+        quality_threshold=settings.quality_threshold,
+        serve_threshold=settings.serve_threshold,
+    )
+    return reply(request, Info("constellation", __version__, settings.shard_id, settings.region, held, None, None))

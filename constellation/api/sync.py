@@ -1,0 +1,94 @@
+"""`POST /api/v1/sync`: one delta in, one answer out. `GET /api/v1/sync/version`: the cursor alone."""
+
+import msgspec
+from litestar import get, post
+from litestar.response.base import ASGIResponse
+
+from constellation.api import parameters
+from constellation.api.body import read_body
+from constellation.api.form import Form, read_form
+from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
+from constellation.api.replies import AnyRequest, reply
+from constellation.api.schemas import SyncBody, SyncReply
+from constellation.api.service import NEXT_SYNC, Service
+from constellation.errors import InvalidParameter, InvalidPattern, SequenceConflict, ShardFull, TooManyPatterns
+from constellation.wire.body import compress
+from constellation.wire.sync import decode_sync, encode_sync
+
+
+class Version(msgspec.Struct):
+    """The shard's global version."""
+
+    version: int
+
+
+@post(
+    "/api/v1/sync",
+    status_code=200,
+    opt=described(
+        tag="sync",
+        summary="Tell what a device learned, get what others learned",
+        body=SyncBody,
+        reply=SyncReply,
+        reply_text="What became of the delta, and what the others know.",
+        parameters=(
+            parameters.SIMILAR,
+            parameters.TRENDING,
+            parameters.EMBEDDING,
+            parameters.CODEBOOK,
+            parameters.DEVICE_HEADER,
+            *parameters.CODINGS,
+        ),
+        headers=("Vary", "Content-Encoding"),
+        problems=(
+            *READING_PROBLEMS,
+            SequenceConflict,
+            InvalidPattern,
+            TooManyPatterns,
+            InvalidParameter,
+            ShardFull,
+            *ADMISSION,
+        ),
+    ),
+)
+async def sync(request: AnyRequest, service: Service) -> ASGIResponse:
+    service.admit()
+    headers = dict(request.scope["headers"])
+    form = read_form(headers)
+    options = parameters.sync_options(request.scope["query_string"], form.reply_media)
+    asked = decode_sync(await read_body(request.receive, headers, form, service.settings), form.media)
+    _check_device(headers.get(b"x-device-id"), asked.device_id)
+    applied = service.shard.apply(asked, service.clock())
+    answer = service.shard.answer(asked.device_id, options)
+    payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
+    return _respond(payload, form)
+
+
+@get(
+    "/api/v1/sync/version",
+    opt=described(
+        tag="sync",
+        summary="The shard's global version",
+        reply=Version,
+        reply_text="A cursor that only grows, also over restarts.",
+    ),
+)
+async def sync_version(request: AnyRequest, service: Service) -> ASGIResponse:
+    return reply(request, Version(service.shard.global_version))
+
+
+def _check_device(header: bytes | None, device_id: bytes) -> None:
+    name = "header.X-Device-Id"
+    if header is not None and parameters.read_uuid(header.decode("latin-1"), name) != device_id:
+        raise InvalidParameter(f"{name}: got {header.decode('latin-1')}, expected the body's device_id", path=name)
+
+
+_VARY = "Accept, Accept-Encoding, Content-Type"
+
+
+def _respond(payload: bytes, form: Form) -> ASGIResponse:
+    media_type = form.reply_media.value
+    if not form.reply_zstd:
+        return ASGIResponse(body=payload, media_type=media_type, headers={"Vary": _VARY})
+    headers = {"Vary": _VARY, "Content-Encoding": "zstd"}
+    return ASGIResponse(body=compress(payload), media_type=media_type, headers=headers)

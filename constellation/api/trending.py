@@ -1,0 +1,36 @@
+"""`GET /api/v1/trending`: what a region watches, best first."""
+
+import msgspec
+from litestar import get
+from litestar.response.base import ASGIResponse
+
+from constellation.api import parameters
+from constellation.api.operations import described
+from constellation.api.replies import AnyRequest, reply
+from constellation.api.service import Service
+from constellation.errors import InvalidParameter
+from constellation.model import Trend
+
+
+class Trending(msgspec.Struct):
+    """Trends, best first; scores are shares of the region's highest."""
+
+    trending: list[Trend]
+
+
+@get(
+    "/api/v1/trending",
+    opt=described(
+        tag="sync",
+        summary="What a region watches",
+        reply=Trending,
+        reply_text="Trends of the region; none for a region that is not this shard's.",
+        parameters=(parameters.REGION, parameters.LIMIT),
+        problems=(InvalidParameter,),
+    ),
+)
+async def trending(request: AnyRequest, service: Service) -> ASGIResponse:
+    query = parameters.trend_query(request.scope["query_string"])
+    mine = query.region is None or query.region == service.settings.region
+    trends = service.shard.trending(query.limit, service.clock()) if mine else []
+    return reply(request, Trending(trends))
