@@ -126,7 +126,7 @@ def format_json(codes: Codes, inv: Norms) -> tuple[npt.NDArray[np.uint8], npt.ND
         for j in range(d):
             code = np.int64(codes[i, j])
             text[at] = np.uint8(45)  # - which the number overwrites unless it is negative
-            at += np.int64(code < 0)
+            at += int(code < 0)
             number = digits[abs(code)]
             for b in range(NUMBER_BYTES):
                 text[at + b] = number[b]

@@ -21,7 +21,7 @@ def beats(score: Any, row: Any, other_score: Any, other_row: Any) -> bool:
 
 @compiled
 def offer(scores: Scores, rows: Rows, size: int, score: Any, row: Any) -> int:
-    """Keep (score, row) if it is among the k = len(scores) >= 1 best so far; `size` are kept. The new size; O(log k)."""
+    """Keep (score, row) if it is among the k = len(scores) >= 1 best so far; `size` are. The new size; O(log k)."""
     if size == scores.shape[0]:
         if beats(score, row, scores[0], rows[0]):
             _sink(scores, rows, size, score, row)

@@ -9,6 +9,8 @@ Ids are chosen by strangers: the hash is SipHash-1-3 (Aumasson and Bernstein 201
 Owned by the shard; not for threads. Twin: `reference.KeyTable`, a dict.
 """
 
+from typing import Any, cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,7 +57,7 @@ class KeyTable:
         self._leaving: Leaving | None = None
         self._one_owner = np.zeros(1, np.int32)
         self._one_id = np.zeros((1, 2), np.uint64)
-        self._one_id_bytes = memoryview(self._one_id.view(np.uint8).reshape(-1))
+        self._one_id_bytes = memoryview(cast(Any, self._one_id.view(np.uint8).reshape(-1)))
         self._one_row = np.zeros(1, np.int32)
 
     def __len__(self) -> int:
@@ -74,8 +76,10 @@ class KeyTable:
     def find(self, owner: int, key: bytes | Ids) -> int:
         """Row of (owner, 16 bytes), or -1."""
         self._one_owner[0] = owner
-        self._one_id_bytes[:] = key
-        _find(self._slots, self._old, self._owners, self._words, self._key, self._one_owner, self._one_id, self._one_row)
+        self._one_id_bytes[:] = cast(bytes, key)
+        _find(
+            self._slots, self._old, self._owners, self._words, self._key, self._one_owner, self._one_id, self._one_row
+        )
         return int(self._one_row[0])
 
     def find_many(self, owners: Owners, ids: Ids) -> Slots:

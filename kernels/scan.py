@@ -16,6 +16,7 @@ Code = npt.NDArray[np.int8]
 Norms = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
+Scalar = float | np.float32
 
 ROWS_AHEAD = 6
 """How many rows before its turn a scattered row is asked for."""
@@ -34,9 +35,7 @@ def dot(a: npt.NDArray[np.int8 | np.int16], b: npt.NDArray[np.int8 | np.int16]) 
 
 
 @compiled
-def scan_top_k(
-    codes: Codes, inv: Norms, rows: Rows, query: Code, query_inv: float, k: int
-) -> tuple[Rows, Scores]:
+def scan_top_k(codes: Codes, inv: Norms, rows: Rows, query: Code, query_inv: Scalar, k: int) -> tuple[Rows, Scores]:
     """The k of `rows` most similar to the query: (rows int32, scores float32), best first, ties by smaller row.
 
     codes (N, d) int8, inv (N,) float32, rows (m,) int32 (a row given twice is returned twice), query (d,) int8,
@@ -62,7 +61,7 @@ def scan_top_k(
 
 @compiled
 def scan_all_top_k(
-    codes: Codes, inv: Norms, live: npt.NDArray[np.uint8], start: int, stop: int, query: Code, query_inv: float, k: int
+    codes: Codes, inv: Norms, live: npt.NDArray[np.uint8], start: int, stop: int, query: Code, query_inv: Scalar, k: int
 ) -> tuple[Rows, Scores]:
     """As `scan_top_k` over the rows start..stop-1 whose live (N,) uint8 is not 0. Twin: `scan_all_top_k`."""
     best_scores = np.empty(max(0, min(k, stop - start)), np.float32)
@@ -83,7 +82,7 @@ def scan_all_top_k(
 
 
 @compiled
-def cosines(codes: Codes, inv: Norms, rows: Rows, query: Code, query_inv: float) -> Scores:
+def cosines(codes: Codes, inv: Norms, rows: Rows, query: Code, query_inv: Scalar) -> Scores:
     """Scores (m,) float32 of the query against each of rows (m,) int32, in their order. Twin: `cosines`."""
     wide = query.astype(np.int16)
     scale = np.float32(query_inv)

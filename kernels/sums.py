@@ -42,7 +42,7 @@ def empty(buckets: int, d: int) -> BucketSums:
 
 
 @compiled
-def contribution_weight(rate: float, count: int, cap: int) -> int:
+def contribution_weight(rate: float | np.float32, count: int, cap: int) -> int:
     """rint(rate x min(count, cap) x 2^8): rate 0..1, cap <= SAMPLES_CAP_MAX. Twin: `contribution_weight`.
 
     A float32 rate times 18 bits is exact in float64, so that only the rounding to an integer rounds.

@@ -73,9 +73,7 @@ def recompute_scores(counts: Counts, scores: Scores, start: int, stop: int, now_
 
 
 @compiled
-def debit(
-    counts: Counts, scores: Scores, item: int, samples: int, now_hour: int, last_hour: int, decay: float
-) -> int:
+def debit(counts: Counts, scores: Scores, item: int, samples: int, now_hour: int, last_hour: int, decay: float) -> int:
     """Take up to `samples` off the item, from `last_hour` backwards and never below zero; how many were taken.
 
     Hours outside the week that ends at now_hour hold nothing. For forgetting a device, whose last credit was at

@@ -1,0 +1,223 @@
+"""Plain twins of the kernels: what they must compute, in as few words as possible and sharing no code with them.
+
+NumPy and Python only, slow, never called by the service. A twin has its kernel's name; where a module has a stateful
+class, the twin is a dict. Tests hold each pair against each other.
+"""
+
+import json
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+# Codes
+
+
+def check_vectors(vectors: Array) -> int:
+    """First row that is not finite or all zero, else -1."""
+    bad = ~np.isfinite(vectors).all(axis=1) | (vectors == 0).all(axis=1)
+    return int(np.argmax(bad)) if bad.any() else -1
+
+
+def check_codes(codes: Array) -> int:
+    """First all-zero row, else -1."""
+    zero = [row for row, code in enumerate(codes.tolist()) if not any(code)]
+    return zero[0] if zero else -1
+
+
+def quantise(vectors: Array) -> Array:
+    """rint(v x 127 / max|v|), row by row."""
+    exact = vectors.astype(np.float64)
+    scaled: Array = exact * (127 / np.abs(exact).max(axis=1, keepdims=True))
+    return np.rint(scaled).astype(np.int8)
+
+
+def requantise(codes: Array) -> Array:
+    """The same for int8 input; zero rows stay."""
+    exact = codes.astype(np.float64)
+    peak = np.abs(exact).max(axis=1, keepdims=True, initial=0)
+    return np.rint(exact * (127 / np.where(peak == 0, 1, peak))).astype(np.int8)
+
+
+def inverse_norms(codes: Array) -> Array:
+    """1/|code|, 0 for zero."""
+    norms = [math.sqrt(sum(c * c for c in code)) for code in codes.tolist()]
+    return np.array([1 / norm if norm else 0 for norm in norms], np.float32)
+
+
+def dequantise(codes: Array, inv: Array) -> Array:
+    """code x inv."""
+    return codes.astype(np.float32) * inv[:, None]
+
+
+def format_json(codes: Array, inv: Array) -> list[bytes]:
+    """One JSON array a row, six decimals."""
+    return [json.dumps([round(x, 6) for x in row]).encode() for row in dequantise(codes, inv).tolist()]
+
+
+# Scan
+
+
+def cosines(codes: Array, inv: Array, rows: Array, query: Array, query_inv: float) -> Array:
+    """dot x inv x query_inv in float32."""
+    dots: Array = codes[rows].astype(np.int64) @ query.astype(np.int64)
+    scores: Array = dots.astype(np.float32) * inv[rows] * np.float32(query_inv)
+    return scores
+
+
+def scan_top_k(codes: Array, inv: Array, rows: Array, query: Array, query_inv: float, k: int) -> tuple[Array, Array]:
+    """Sort everything by (-score, row), keep k."""
+    scores = cosines(codes, inv, rows, query, query_inv)
+    order = np.lexsort((rows, -scores))[: max(0, k)]
+    return rows[order], scores[order]
+
+
+def scan_all_top_k(
+    codes: Array, inv: Array, live: Array, start: int, stop: int, query: Array, query_inv: float, k: int
+) -> tuple[Array, Array]:
+    """The same over the live rows of a range."""
+    rows = np.array([row for row in range(start, stop) if live[row]], np.int32)
+    return scan_top_k(codes, inv, rows, query, query_inv, k)
+
+
+def nearest_centroid(codes: Array, centroids: Array, inv: Array) -> Array:
+    """argmax of dot x inv; the first of equals."""
+    scores = (codes.astype(np.int64) @ centroids.T.astype(np.int64)).astype(np.float32) * inv
+    return np.argmax(scores, axis=1).astype(np.int32)
+
+
+def pairwise_cosine(codes: Array, inv: Array, rows: Array) -> Array:
+    """Unit vectors times their transpose."""
+    unit: Array = codes[rows].astype(np.float64) * inv[rows].astype(np.float64)[:, None]
+    return (unit @ unit.T).astype(np.float32)
+
+
+# Sums: Python's unbounded integers
+
+
+def contribution_weight(rate: float | np.float32, count: int, cap: int) -> int:
+    """rint(rate x min(count, cap) x 2^8)."""
+    return round(float(rate) * min(int(count), cap) * 256)
+
+
+def accumulate(
+    sums: Array,
+    weights: Array,
+    counts: Array,
+    buckets: Array,
+    codes: Array,
+    inv: Array,
+    rates: Array,
+    samples: Array,
+    cap: int,
+    sign: int = 1,
+) -> None:
+    """Pattern by pattern, component by component."""
+    for bucket, code, scale, rate, count in zip(buckets.tolist(), codes.tolist(), inv, rates, samples, strict=True):
+        weight = sign * contribution_weight(rate, count, cap)
+        weights[bucket] += weight
+        counts[bucket] += sign
+        sums[bucket] += [weight * round(c * float(scale) * 16_384) for c in code]
+
+
+def remove(
+    sums: Array,
+    weights: Array,
+    counts: Array,
+    buckets: Array,
+    codes: Array,
+    inv: Array,
+    rates: Array,
+    samples: Array,
+    cap: int,
+) -> None:
+    """The same with a minus sign."""
+    accumulate(sums, weights, counts, buckets, codes, inv, rates, samples, cap, sign=-1)
+
+
+def merge(into: Any, other: Any) -> None:
+    """Integers, added."""
+    for mine, theirs in zip(into, other, strict=True):
+        mine[:] = (mine.astype(object) + theirs.astype(object)).astype(np.int64)
+
+
+def finish(sums: Array, weights: Array) -> Array:
+    """Each row over its length."""
+    exact = sums.astype(np.float64)
+    norms = np.linalg.norm(exact, axis=1, keepdims=True)
+    kept = (norms > 0) & (weights[:, None] > 0)
+    return np.where(kept, exact / np.where(kept, norms, 1), 0).astype(np.float32)
+
+
+# Key table
+
+
+class KeyTable(dict[tuple[int, bytes], int]):
+    """(owner, id) -> row over the caller's columns, as a dict."""
+
+    def __init__(self, owners: Array, ids: Array) -> None:
+        super().__init__()
+        self._owners, self._ids = owners, ids
+
+    def key(self, row: int) -> tuple[int, bytes]:
+        """What stands in the columns."""
+        return int(self._owners[row]), self._ids[row].tobytes()
+
+    def find(self, owner: int, key: bytes) -> int:
+        """Row or -1."""
+        return self.get((owner, key), -1)
+
+    def insert(self, row: int) -> None:
+        """Enter the key of a row."""
+        assert self.key(row) not in self
+        self[self.key(row)] = row
+
+    def delete(self, row: int) -> None:
+        """Take it out."""
+        assert self[self.key(row)] == row
+        del self[self.key(row)]
+
+
+# Trends: counts by (item, hour), nothing ever decays or rolls
+
+
+class Trends:
+    """Counts by item and absolute hour; scores from their definition whenever they are asked for."""
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._counts: defaultdict[tuple[int, int], int] = defaultdict(int)
+
+    def credit(self, item: int, hour: int, samples: int) -> None:
+        """Add to one cell."""
+        self._counts[item, hour] += samples
+
+    def debit(self, item: int, samples: int, now_hour: int, last_hour: int) -> int:
+        """Take from the latest hours first; how many were there."""
+        left = samples
+        for hour in range(min(last_hour, now_hour), now_hour - 168, -1):
+            taken = min(left, self._counts[item, hour])
+            self._counts[item, hour] -= taken
+            left -= taken
+        return samples - left
+
+    def count(self, item: int, hour: int, now_hour: int) -> int:
+        """What is remembered of one hour."""
+        return self._counts[item, hour] if now_hour - 168 < hour <= now_hour else 0
+
+    def score(self, item: int, now_hour: int) -> float:
+        """sum of counts x decay^age over the last 168 hours."""
+        ages = range(168)
+        return math.fsum(self.count(item, now_hour - age, now_hour) * self._decay**age for age in ages)
+
+
+def top_k(values: Array, live: Array, k: int) -> Array:
+    """Sort the live numbers by (-value, index), keep k."""
+    indices = [i for i in range(len(values)) if live[i] and not math.isnan(values[i])]
+    indices.sort(key=lambda i: (-values[i], i))
+    return np.array(indices[: max(0, k)], np.int32)

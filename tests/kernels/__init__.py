@@ -1,0 +1,1 @@
+"""Kernels against their plain twins; run with the JIT on and with NUMBA_DISABLE_JIT=1."""
