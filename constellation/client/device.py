@@ -120,7 +120,7 @@ class Client:
     async def sync(self) -> SyncReport:
         """Tell the shard what is new, take what it answers, and draw `next_sync_s`.
 
-        Raises `SyncFailed`: `Unreachable` (the delta stays in flight), `Refused`, `BadReply` or `WrongDigest`.
+        Raises `SyncFailed`: `Unreachable` or `BadReply` (the delta stays in flight), `Refused` or `WrongDigest`.
         """
         async with self._syncing:
             for _ in range(ROUNDS_MAX):
@@ -131,8 +131,8 @@ class Client:
                     self._flight = None
                     self._yield_to(refused, flight)
                     continue
-                self._flight = None
                 reply = _decode(answered.body)
+                self._flight = None
                 if self._settle(flight, reply):
                     return SyncReport(reply.accepted, answered.attempts, len(flight.body), answered.bytes_down)
             raise Refused(200, {"code": "unsettled", "detail": f"no delta was settled in {ROUNDS_MAX} rounds"})

@@ -23,7 +23,7 @@ class Refused(SyncFailed):
 
 
 class BadReply(SyncFailed):
-    """The shard took the delta, but its reply cannot be read."""
+    """The reply cannot be read. The shard may have taken the delta: it stays in flight and is sent again, unchanged."""
 
 
 class WrongDigest(SyncFailed):
