@@ -2,7 +2,6 @@
 
 from litestar import Litestar, get
 from litestar.di import Provide
-from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from constellation.api import content, devices, health, openapi, shards, sync, trending
@@ -10,6 +9,7 @@ from constellation.api.edge import Edge
 from constellation.api.metrics import CONTENT_TYPE
 from constellation.api.operations import described
 from constellation.api.problems import exception_handlers
+from constellation.api.replies import Reply
 from constellation.api.service import Service
 
 HANDLERS = (
@@ -40,8 +40,8 @@ HANDLERS = (
         headers=(),
     ),
 )
-async def metrics(service: Service) -> ASGIResponse:
-    return ASGIResponse(body=service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+async def metrics(service: Service) -> Reply:
+    return Reply(service.metrics.text(), CONTENT_TYPE)
 
 
 def create_app(service: Service) -> ASGIApp:

@@ -4,13 +4,12 @@ from urllib.parse import unquote
 
 import msgspec
 from litestar import get, post
-from litestar.response.base import ASGIResponse
 
 from constellation.api import parameters
 from constellation.api.body import read_body
 from constellation.api.form import read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
-from constellation.api.replies import AnyRequest, reply, scope_media
+from constellation.api.replies import AnyRequest, Reply, reply, scope_media
 from constellation.api.schemas import ContentBody
 from constellation.api.service import Service
 from constellation.errors import InvalidContent, NotFound, ShardFull
@@ -39,7 +38,7 @@ class Stored(msgspec.Struct):
         problems=(*READING_PROBLEMS, InvalidContent, ShardFull, *ADMISSION),
     ),
 )
-async def post_content(request: AnyRequest, service: Service) -> ASGIResponse:
+async def post_content(request: AnyRequest, service: Service) -> Reply:
     service.admit()
     headers = dict(request.scope["headers"])
     form = read_form(headers)
@@ -59,11 +58,11 @@ async def post_content(request: AnyRequest, service: Service) -> ASGIResponse:
         problems=(NotFound,),
     ),
 )
-async def get_content(request: AnyRequest, service: Service, content_id: str) -> ASGIResponse:
+async def get_content(request: AnyRequest, service: Service, content_id: str) -> Reply:
     item = service.shard.content(_content_id(request))
     media = scope_media(request.scope)
     body = encode_content(item, media, parameters.DEFAULT_EMBEDDING[media])
-    return ASGIResponse(body=body, media_type=media.value, headers={"Vary": "Accept"})
+    return Reply(body, media.value, {"Vary": "Accept"})
 
 
 def _content_id(request: AnyRequest) -> str:

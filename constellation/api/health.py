@@ -6,10 +6,9 @@ from typing import Literal
 
 import msgspec
 from litestar import get
-from litestar.response.base import ASGIResponse
 
 from constellation.api.operations import described
-from constellation.api.replies import AnyRequest, reply
+from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
 from constellation.errors import Draining, NotReady
 from constellation.model import ID_BYTES, SyncOptions
@@ -43,7 +42,7 @@ class DetailedHealth(msgspec.Struct):
     ["/health", "/health/live"],
     opt=described(tag="health", summary="Is the process alive", reply=Health, reply_text="It answers."),
 )
-async def live(request: AnyRequest) -> ASGIResponse:
+async def live(request: AnyRequest) -> Reply:
     return reply(request, Health())
 
 
@@ -57,7 +56,7 @@ async def live(request: AnyRequest) -> ASGIResponse:
         problems=(Draining, NotReady),
     ),
 )
-async def ready(request: AnyRequest, service: Service) -> ASGIResponse:
+async def ready(request: AnyRequest, service: Service) -> Reply:
     refusal = service.refusal()
     if refusal is not None:
         raise refusal
@@ -68,7 +67,7 @@ async def ready(request: AnyRequest, service: Service) -> ASGIResponse:
     "/health/detailed",
     opt=described(tag="health", summary="How are its parts", reply=DetailedHealth, reply_text="Every part, probed."),
 )
-async def detailed(request: AnyRequest, service: Service) -> ASGIResponse:
+async def detailed(request: AnyRequest, service: Service) -> Reply:
     components = {
         "shard": _probe(service.stats),
         "index": _probe(lambda: service.shard.answer(_NOBODY, SyncOptions(similar=1, trending=0, embedding="i8"))),

@@ -12,12 +12,11 @@ from typing import Any
 import msgspec
 from litestar import Litestar, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from litestar.routes import HTTPRoute
 
 from constellation import __version__
 from constellation.api.operations import Operation, Parameter, described
-from constellation.api.replies import AnyRequest
+from constellation.api.replies import AnyRequest, Reply
 from constellation.api.schemas import ProblemBody
 from constellation.errors import Problem, Unavailable
 from constellation.wire.media import Media
@@ -47,8 +46,8 @@ _HEADERS: dict[str, Any] = {
         headers=(),
     ),
 )
-async def document(request: AnyRequest) -> ASGIResponse:
-    return ASGIResponse(body=request.app.state["document"], media_type="application/vnd.oai.openapi+json")
+async def document(request: AnyRequest) -> Reply:
+    return Reply(request.app.state["document"], "application/vnd.oai.openapi+json")
 
 
 @get(
@@ -61,8 +60,8 @@ async def document(request: AnyRequest) -> ASGIResponse:
         headers=(),
     ),
 )
-async def viewer() -> ASGIResponse:
-    return ASGIResponse(body=_VIEWER, media_type="text/html", headers={"Content-Security-Policy": _ONLY_OURS})
+async def viewer() -> Reply:
+    return Reply(_VIEWER, "text/html; charset=utf-8", {"Content-Security-Policy": _ONLY_OURS})
 
 
 _VIEWER = files(__package__).joinpath("viewer.html").read_bytes()

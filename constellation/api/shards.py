@@ -2,11 +2,10 @@
 
 import msgspec
 from litestar import get
-from litestar.response.base import ASGIResponse
 
 from constellation import __version__, limits
 from constellation.api.operations import described
-from constellation.api.replies import AnyRequest, reply
+from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
 
 SLOTS = 16_384
@@ -81,7 +80,7 @@ class Info(msgspec.Struct):
     "/api/v1/stats",
     opt=described(tag="shard", summary="Counts and latencies", reply=Stats, reply_text="All measured, at this moment."),
 )
-async def stats(request: AnyRequest, service: Service) -> ASGIResponse:
+async def stats(request: AnyRequest, service: Service) -> Reply:
     held = service.stats()
     latencies = service.latencies
     return reply(
@@ -102,7 +101,7 @@ async def stats(request: AnyRequest, service: Service) -> ASGIResponse:
     "/api/v1/shards",
     opt=described(tag="shard", summary="The shard map", reply=Shards, reply_text="Every shard of the map."),
 )
-async def shards(request: AnyRequest, service: Service) -> ASGIResponse:
+async def shards(request: AnyRequest, service: Service) -> Reply:
     entry = ShardEntry(
         id=service.settings.shard_id,
         region=service.settings.region,
@@ -119,7 +118,7 @@ async def shards(request: AnyRequest, service: Service) -> ASGIResponse:
     "/api/v1/info",
     opt=described(tag="shard", summary="Who answers, and its limits", reply=Info, reply_text="Name, version, limits."),
 )
-async def info(request: AnyRequest, service: Service) -> ASGIResponse:
+async def info(request: AnyRequest, service: Service) -> Reply:
     settings = service.settings
     held = Limits(
         max_devices=settings.max_devices,

@@ -2,13 +2,12 @@
 
 import msgspec
 from litestar import get, post
-from litestar.response.base import ASGIResponse
 
 from constellation.api import parameters
 from constellation.api.body import read_body
 from constellation.api.form import Form, read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
-from constellation.api.replies import AnyRequest, reply
+from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
 from constellation.api.service import NEXT_SYNC, Service
 from constellation.errors import InvalidParameter, InvalidPattern, SequenceConflict, ShardFull, TooManyPatterns
@@ -51,7 +50,7 @@ class Version(msgspec.Struct):
         ),
     ),
 )
-async def sync(request: AnyRequest, service: Service) -> ASGIResponse:
+async def sync(request: AnyRequest, service: Service) -> Reply:
     service.admit()
     headers = dict(request.scope["headers"])
     form = read_form(headers)
@@ -73,7 +72,7 @@ async def sync(request: AnyRequest, service: Service) -> ASGIResponse:
         reply_text="A cursor that only grows, also over restarts.",
     ),
 )
-async def sync_version(request: AnyRequest, service: Service) -> ASGIResponse:
+async def sync_version(request: AnyRequest, service: Service) -> Reply:
     return reply(request, Version(service.shard.global_version))
 
 
@@ -86,9 +85,8 @@ def _check_device(header: bytes | None, device_id: bytes) -> None:
 _VARY = "Accept, Accept-Encoding, Content-Type"
 
 
-def _respond(payload: bytes, form: Form) -> ASGIResponse:
+def _respond(payload: bytes, form: Form) -> Reply:
     media_type = form.reply_media.value
     if not form.reply_zstd:
-        return ASGIResponse(body=payload, media_type=media_type, headers={"Vary": _VARY})
-    headers = {"Vary": _VARY, "Content-Encoding": "zstd"}
-    return ASGIResponse(body=compress(payload), media_type=media_type, headers=headers)
+        return Reply(payload, media_type, {"Vary": _VARY})
+    return Reply(compress(payload), media_type, {"Vary": _VARY, "Content-Encoding": "zstd"})

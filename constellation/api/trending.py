@@ -2,11 +2,10 @@
 
 import msgspec
 from litestar import get
-from litestar.response.base import ASGIResponse
 
 from constellation.api import parameters
 from constellation.api.operations import described
-from constellation.api.replies import AnyRequest, reply
+from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
 from constellation.errors import InvalidParameter
 from constellation.model import Trend
@@ -29,7 +28,7 @@ class Trending(msgspec.Struct):
         problems=(InvalidParameter,),
     ),
 )
-async def trending(request: AnyRequest, service: Service) -> ASGIResponse:
+async def trending(request: AnyRequest, service: Service) -> Reply:
     query = parameters.trend_query(request.scope["query_string"])
     mine = query.region is None or query.region == service.settings.region
     trends = service.shard.trending(query.limit, service.clock()) if mine else []
