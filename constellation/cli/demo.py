@@ -5,14 +5,13 @@ The shard is a child process started as an operator would start it. It is stoppe
 
 import argparse
 import contextlib
+import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import IO
 
@@ -54,42 +53,31 @@ class ShardFailed(Exception):
 
 
 @contextlib.contextmanager
-def shard(console: Console) -> Iterator[str]:
-    """The URL of a shard in a child process that is ready. Raises `ShardFailed`."""
-    port, metrics_port = free_ports(2)
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "constellation", "serve", "--storage", "memory"]
-    command += ["--port", str(port), "--metrics-port", str(metrics_port)]
+def shard(console: Console, *options: str) -> Iterator[str]:
+    """The URL of a shard of its own in a child process, ready to serve. Raises `ShardFailed`."""
+    command = [sys.executable, "-m", "constellation", "serve", "--storage", "memory", *options]
+    command += ["--port", "0", "--metrics-port", "0"]
     with tempfile.TemporaryFile() as log:
         # A process group of its own: Ctrl-C on the terminal reaches the demo only, which stops the child in order.
         child = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
         try:
             with console.status("starting the shard (the first start compiles, up to a minute)"):
-                wait_until_ready(url, child, log)
+                url = wait_until_listening(child, log)
             yield url
         finally:
             stop(child, log)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as sockets:
-        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in held]
-
-
-def wait_until_ready(url: str, child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+def wait_until_listening(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> str:
+    """The URL that the child says it listens on, which it says once it is ready."""
     deadline = time.monotonic() + START_S_MAX
     while time.monotonic() < deadline:
+        listening = re.search(r"^listening on (\S+)$", _last_words(log), re.M)
+        if listening is not None:
+            return listening[1]
         if child.poll() is not None:
             raise ShardFailed(f"the shard ended with {child.returncode} before it was ready:\n{_last_words(log)}")
-        try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(POLL_S)
+        time.sleep(POLL_S)
     raise ShardFailed(f"the shard was not ready after {START_S_MAX} s:\n{_last_words(log)}")
 
 
@@ -107,6 +95,6 @@ def stop(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
 
 
 def _last_words(log: IO[bytes]) -> str:
-    size = log.seek(0, 2)
-    log.seek(max(0, size - LOG_BYTES_SHOWN))
-    return log.read().decode("utf-8", "replace")
+    # By position: child and parent share the file's offset, and a seek here would make the child write over its words.
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_BYTES_SHOWN, max(0, size - LOG_BYTES_SHOWN)).decode("utf-8", "replace")

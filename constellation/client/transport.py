@@ -77,7 +77,7 @@ class Transport:
                 failure = f"status {response.status}"
                 wait_s = _retry_after_s(response.headers.get("Retry-After"))
             except (aiohttp.ClientError, TimeoutError, ConnectionError, Problem) as error:  # Problem: a damaged body
-                failure = repr(error)
+                failure = f"{type(error).__name__} {error}"
             if attempt == ATTEMPTS_MAX or wait_s > RETRY_AFTER_S_MAX:
                 break
             backoff_s = min(BACKOFF_S_MAX, BACKOFF_FIRST_S * 2 ** (attempt - 1))

@@ -20,6 +20,8 @@ NOISE = np.float32(0.012)
 """Standard deviation of the noise in each dimension, as a share of the sum's norm."""
 INTERESTS_MAX = 3
 """Interests of one household at most."""
+FAVOURITE_SHARE = 0.5
+"""How often a household watches the very film of an interest; else one near it."""
 
 _ROWS_A_BLOCK = 2_000
 
@@ -58,7 +60,7 @@ def draw_interests(popularity: npt.NDArray[np.float64], rng: np.random.Generator
 
 
 def watch(neighbours: npt.NDArray[np.int32], interests: Films, count: int, rng: np.random.Generator) -> Films:
-    """(count,) films that a household with these interests watches: each an interest itself or a neighbour of one."""
+    """(count,) films that a household with these interests watches: as often one of them as a neighbour of one."""
     chosen = interests[rng.integers(0, len(interests), size=count)]
-    places = rng.integers(-1, neighbours.shape[1], size=count)
-    return np.where(places < 0, chosen, neighbours[chosen, places]).astype(np.int32)
+    near = neighbours[chosen, rng.integers(0, neighbours.shape[1], size=count)]
+    return np.where(rng.random(count) < FAVOURITE_SHARE, chosen, near).astype(np.int32)

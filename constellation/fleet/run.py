@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 
 from constellation import catalogue
-from constellation.client import Client, open_session
+from constellation.client import Client, Unreachable, open_session
 from constellation.fleet import content, films, screen
 from constellation.fleet.relevance import Relevance, measure
 from constellation.fleet.traffic import Tally, Traffic
@@ -58,6 +58,7 @@ async def _run(plan: Plan, console: Console) -> Outcome:
     with console.status("measuring which films are near which"):
         world = films.prepare(catalogue.load())
     async with open_session(CONNECTIONS_MAX) as session:
+        await _check_ready(plan.url, session)
         await _post_content(plan, session, world, console)
         tvs = _build(plan, session, world, console)
         traffic = Traffic(tvs, plan.mean_interval_s, random.Random(plan.seed))
@@ -71,6 +72,17 @@ async def _run(plan: Plan, console: Console) -> Outcome:
     relevance = measure(world, tvs, np.random.default_rng(plan.seed))
     screen.summary(console, traffic.tally, world, plan.devices, relevance)
     return Outcome(traffic.tally, relevance)
+
+
+async def _check_ready(url: str, session: aiohttp.ClientSession) -> None:
+    """Fail at once, and not after minutes of patience, where nobody serves. Raises `Unreachable`."""
+    try:
+        async with session.get(f"{url}/health/ready") as response:
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise Unreachable(f"{url} does not answer: {error}") from error
+    if status != 200:
+        raise Unreachable(f"{url} is not ready: /health/ready answers {status}")
 
 
 async def _post_content(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> None:

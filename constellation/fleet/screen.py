@@ -46,6 +46,9 @@ def summary(console: Console, tally: Tally, films: Films, devices: int, relevanc
         highlight=False,
         soft_wrap=True,
     )
+    console.print(
+        f"The fleet itself took {tally.cpu_s / max(1, tally.syncs) * 1e6:,.0f} us of CPU a sync.", highlight=False
+    )
     for text, count in tally.errors.most_common():
         console.print(f"[red]{count:,} x[/red] ", text, markup=True, highlight=False, soft_wrap=True)
     verdict = "[green]No errors.[/green]" if not tally.failed else f"[red]{tally.failed:,} errors.[/red]"

@@ -34,6 +34,7 @@ class Tally:
         self.bytes_up = 0
         self.bytes_down = 0
         self.repeated = 0
+        self.cpu_s = 0.0
         self.accepted: collections.Counter[str] = collections.Counter()
         self.errors: collections.Counter[str] = collections.Counter()
         self.trending: list[Trend] = []
@@ -74,7 +75,7 @@ class Traffic:
     async def run(self, duration_s: float) -> None:
         """Sync until the time is over, then wait for what is under way."""
         now = time.monotonic
-        self.tally.started = now()
+        self.tally.started, cpu_started = now(), time.process_time()
         end = now() + duration_s
         timetable = [(now() + self._rng.random() * self._interval_s, number) for number in range(len(self._tvs))]
         heapq.heapify(timetable)
@@ -89,6 +90,7 @@ class Traffic:
         finally:
             self.tally.ended = now()
             await self._finish()
+            self.tally.cpu_s = time.process_time() - cpu_started
 
     def _pause_s(self) -> float:
         return self._interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
