@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from constellation.client import Client, SyncFailed, SyncReport
+from constellation.client import Client, SyncReport
 from constellation.fleet.latencies import Latencies
 from constellation.fleet.tv import Tv
 from constellation.model import Trend
@@ -98,17 +98,18 @@ class Traffic:
     def _start(self, tv: Tv, due: float) -> None:
         task = asyncio.create_task(self._sync(tv, due))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.tally.error(f"{type(error).__name__}: {error}")
 
     async def _sync(self, tv: Tv, due: float) -> None:
         self.tally.lateness.observe(time.monotonic() - due)
         tv.live()
-        try:
-            report = await tv.client.sync()
-        except SyncFailed as error:
-            self.tally.error(f"{type(error).__name__}: {error}")
-        else:
-            self.tally.answered(report, tv.client, time.monotonic() - due)
+        report = await tv.client.sync()
+        self.tally.answered(report, tv.client, time.monotonic() - due)
 
     async def _finish(self) -> None:
         if not self._under_way:

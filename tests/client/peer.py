@@ -1,4 +1,4 @@
-"""A real HTTP peer that says what a test tells it to: how a client is shown a shard at its worst.
+"""Real HTTP peers that show a client a shard at its worst: one says what a test tells it to, one loses replies.
 
 No stand-in for the service (its own tests run the service); what is under test is what a client does with an answer.
 """
@@ -16,6 +16,7 @@ class Heard(NamedTuple):
 
     headers: dict[str, str]
     body: bytes
+    raw: bytes
 
 
 class Peer:
@@ -57,7 +58,37 @@ def answer(status: int, body: object = None, **headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
+@contextlib.asynccontextmanager
+async def losing_replies(url: str, lost: int) -> AsyncIterator[str]:
+    """A proxy to `url` that passes every request on, but not the first `lost` replies: it hangs up instead."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    left = lost
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                upstream_writer.write((await _read(reader)).raw)
+                reply = await _read(upstream_reader)
+                if left:
+                    left -= 1
+                    break
+                writer.write(reply.raw)
+        upstream_writer.close()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
 async def _read(reader: asyncio.StreamReader) -> Heard:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-    return Heard(headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+    """One HTTP message with a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    fields = (line.partition(":") for line in head.decode().split("\r\n")[1:] if line)
+    headers = {name.lower(): value.strip() for name, _, value in fields}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Heard(headers, body, head + body)
