@@ -1,7 +1,7 @@
 """Compression of bodies: what a hostile one can cost is bounded before the first byte is decompressed.
 
-A body is one zstd frame or one gzip member, whole and with nothing behind it. The output never exceeds the limit by
-more than a byte, a zstd window never exceeds `ZSTD_WINDOW_BYTES_MAX`. Called by `api` and by the client.
+A body is one zstd frame or one gzip member, whole and with nothing behind it. Decompression stops at the limit (zstd
+may run 2 MiB over it first), a window never exceeds `ZSTD_WINDOW_BYTES_MAX`. Called by `api` and by the client.
 """
 
 import threading
@@ -13,14 +13,16 @@ from constellation.errors import Malformed, Problem, TooLarge, UnknownDictionary
 from constellation.limits import ZSTD_WINDOW_BYTES_MAX
 
 ZSTD_LEVEL = 1
-"""PLACEHOLDER"""
+"""Measured on film embeddings: 100 int8 patterns (62.9 KB of msgpack) become 40.2 KB in 0.12 ms; levels 2 to 6 save
+nothing more, level 3 takes 0.2 ms. As JSON f32 (396 KB) they become 106 KB in 2.2 ms; at level 3, 103 KB in 4.1 ms."""
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_PIECE_BYTES = 64  # a block of 128 KiB takes at least 4 bytes: a piece becomes 2 MiB at most
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 
 
 class _Contexts(threading.local):
-    """zstandard's objects must not be shared by threads, and cost 20 us to make: one pair a thread."""
+    """zstandard's objects must not be shared by threads, and cost some microseconds to make: one pair a thread."""
 
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
@@ -56,12 +58,11 @@ def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
 def _decompress_zstd(body: bytes, limit_bytes: int) -> bytes:
     declared_bytes = _check_frame(body, limit_bytes)
     try:
-        # A declared size is trusted by zstandard for its buffer, so it was checked; only an undeclared one is
-        # bounded by `max_output_size`. A frame that holds another size than it declares fails here.
-        return _contexts.decompressor.decompress(body, max_output_size=limit_bytes, allow_extra_data=False)
+        if declared_bytes:
+            # The buffer gets the declared size, which was checked: a frame that holds another one fails here.
+            return _contexts.decompressor.decompress(body, max_output_size=limit_bytes, allow_extra_data=False)
+        return _stream_zstd(body, limit_bytes)
     except zstandard.ZstdError as error:
-        if declared_bytes is None and _streams_over(body, limit_bytes):
-            raise _too_large(limit_bytes) from None
         raise Malformed(f"body: expected one whole zstd frame: {error}") from None
 
 
@@ -83,13 +84,20 @@ def _check_frame(body: bytes, limit_bytes: int) -> int | None:
     return declared_bytes
 
 
-def _streams_over(body: bytes, limit_bytes: int) -> bool:
-    """Whether the frame holds more than the limit, or breaks first; zstandard's one error says either."""
-    try:
-        with _contexts.decompressor.stream_reader(body) as reader:
-            return len(reader.read(limit_bytes + 1)) > limit_bytes
-    except zstandard.ZstdError:
-        return False
+def _stream_zstd(body: bytes, limit_bytes: int) -> bytes:
+    """Without a declared size (or with 0) zstandard's one call accepts bytes behind the frame: piece by piece it is."""
+    frame = _contexts.decompressor.decompressobj()
+    content = bytearray()
+    for start in range(0, len(body), _PIECE_BYTES):
+        if frame.eof:
+            raise Malformed("body: expected one zstd frame, got more bytes behind it")
+        content += frame.decompress(body[start : start + _PIECE_BYTES])
+        if len(content) > limit_bytes:
+            raise _too_large(limit_bytes)
+    if not frame.eof or frame.unused_data:
+        state = "more bytes behind it" if frame.eof else "a truncated one"
+        raise Malformed(f"body: expected one whole zstd frame, got {state}")
+    return bytes(content)
 
 
 def _decompress_gzip(body: bytes, limit_bytes: int) -> bytes:

@@ -3,7 +3,7 @@
 Embeddings come and go in the same forms as those of patterns. Called by `api`.
 """
 
-from typing import Generic, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -22,9 +22,9 @@ DURATION_MIN_MAX = 100_000
 
 
 class _Metadata(Struct, omit_defaults=True):
-    genre: str | None | UnsetType = UNSET
-    year: int | None | UnsetType = UNSET
-    duration_min: int | None | UnsetType = UNSET
+    genre: str | UnsetType | None = UNSET
+    year: int | UnsetType | None = UNSET
+    duration_min: int | UnsetType | None = UNSET
 
 
 class _ContentBody(Struct, Generic[Embedding]):
@@ -62,7 +62,7 @@ def decode_content(body: bytes, media: Media) -> ContentItem:
 
 def encode_content(item: ContentItem, media: Media, embedding: EmbeddingFormat) -> bytes:
     """The body of a 200; without `metadata` if none were posted."""
-    fields = {
+    fields: dict[str, Any] = {
         "content_id": item.content_id,
         "title": item.title,
         "embedding": write_embeddings(item.code[None], media, embedding)[0],

@@ -18,7 +18,7 @@ from constellation.errors import Problem
 from constellation.model import DIM, Codes, EmbeddingFormat
 from constellation.wire.media import Media
 from constellation.wire.reading import Refusal
-from kernels.codes import check_vectors, dequantise, format_json, inverse_norms, quantise
+from kernels.codes import check_codes, check_vectors, dequantise, format_json, inverse_norms, quantise, requantise
 
 Vector = npt.NDArray[np.float32]
 
@@ -34,6 +34,8 @@ def read_embeddings(values: Sequence[bytes | str | list[float]], path: str, refu
     `path` names one of them, with `{}` for its place. Refuses wrong lengths, broken base64, what is NaN or infinite
     as float32, and zero vectors.
     """
+    if all(isinstance(value, bytes) and len(value) == DIM for value in values):
+        return _read_int8(values, path, refuse)
     vectors = np.empty((len(values), DIM), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 turns infinite, and is refused below
         for row, value in enumerate(values):
@@ -57,6 +59,15 @@ def write_embeddings(codes: Codes, media: Media, form: EmbeddingFormat) -> Seque
         whole, ends = text.tobytes(), offsets.tolist()
         return [msgspec.Raw(whole[start:end]) for start, end in pairwise(ends)]
     return _rows(dequantise(codes, inverse).astype("<f2" if form == "f16" else "<f4", copy=False))
+
+
+def _read_int8(values: Sequence[Any], path: str, refuse: Refusal) -> Codes:
+    """The same for n times 384 bytes, which is what TVs send: a third of the time, and no detour by floats."""
+    codes = np.frombuffer(bytearray().join(values), np.int8).reshape(-1, DIM)
+    bad = check_codes(codes)
+    if bad >= 0:
+        raise refuse(path.format(bad), "a direction", "a zero vector")
+    return requantise(codes)
 
 
 class _Wrong(Exception):

@@ -5,11 +5,13 @@ what came. Ids and embeddings differ by media, hence the type parameters.
 """
 
 from collections.abc import Sequence
+from itertools import islice, repeat
 from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import astuple
 
 from constellation import limits
 from constellation.model import DIM, Context, EmbeddingFormat, PatternBatch
@@ -25,6 +27,10 @@ MsgpackEmbedding: TypeAlias = bytes | Floats
 
 Id = TypeVar("Id", str, Raw)
 Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding)
+
+
+_FIELDS_LEN = 7
+_WORDS_MAX = 3 + limits.GENRE_HINTS_MAX
 
 
 class PatternBody(Struct, Generic[Id, Embedding]):
@@ -58,24 +64,20 @@ AnyPattern: TypeAlias = PatternBody[str, JsonEmbedding] | PatternBody[Raw, Msgpa
 def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> PatternBatch:
     """Columns of n patterns; `path` is that of their list."""
     at = path + "[{}]."
-    ids = read_ids([body.id for body in bodies], at + "id", refuse)
-    rates = read_rates([body.success_rate for body in bodies], at + "success_rate", refuse)
-    counts = [body.sample_count for body in bodies]
-    created_at = [body.created_at for body in bodies]
-    updated_at = [body.updated_at for body in bodies]
-    contexts = [body.context for body in bodies]
+    columns = zip(*map(astuple, bodies), strict=True) if bodies else repeat((), _FIELDS_LEN)
+    ids, embeddings, rates, counts, contexts, created_at, updated_at = islice(columns, _FIELDS_LEN)
     check_range(counts, 1, limits.SAMPLE_COUNT_MAX, at + "sample_count", refuse)
     check_range(created_at, 0, limits.UNIX_SECONDS_MAX, at + "created_at", refuse)
     check_range(updated_at, 0, limits.UNIX_SECONDS_MAX, at + "updated_at", refuse)
     _check_contexts(contexts, at + "context", refuse)
     return PatternBatch(
-        ids=ids,
-        codes=read_embeddings([body.embedding for body in bodies], at + "embedding", refuse),
-        rates=rates,
+        ids=read_ids(ids, at + "id", refuse),
+        codes=read_embeddings(embeddings, at + "embedding", refuse),
+        rates=read_rates(rates, at + "success_rate", refuse),
         counts=np.array(counts, np.uint32),
         created_at=np.array(created_at, np.int64),
         updated_at=np.array(updated_at, np.int64),
-        contexts=contexts,
+        contexts=list(contexts),
     )
 
 
@@ -98,7 +100,7 @@ def write_patterns(batch: PatternBatch, media: Media, form: EmbeddingFormat, kin
 def read_rates(rates: Sequence[float], path: str, refuse: Refusal) -> npt.NDArray[np.float32]:
     """Success rates as float32, which is how they are compared; `path` has `{}` for the place of one."""
     check_range(rates, 0, 1, path, refuse)
-    return np.array(rates, np.float32) + np.float32(0)  # -0.0 becomes 0.0: one rate, one digest
+    return np.abs(np.array(rates, np.float32))  # -0.0 becomes 0.0: one rate, one digest
 
 
 def write_rates(rates: npt.NDArray[np.float32], media: Media) -> list[float]:
@@ -110,11 +112,8 @@ def _check_contexts(contexts: Sequence[Context], path: str, refuse: Refusal) -> 
     for row, context in enumerate(contexts):
         words = (context.time_of_day, context.day_of_week, context.content_type, *context.genre_hints)
         text = "".join(words)
-        short = (
-            max(map(len, words)) <= limits.CONTEXT_STRING_BYTES_MAX
-            and len(context.genre_hints) <= limits.GENRE_HINTS_MAX
-        )
-        if not short or not text.isascii() or "\0" in text:
+        few = len(words) <= _WORDS_MAX and max(map(len, words)) <= limits.CONTEXT_STRING_BYTES_MAX
+        if not few or not text.isascii() or "\0" in text:
             _check_context(context, path.format(row), refuse)
 
 

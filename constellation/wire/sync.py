@@ -5,13 +5,14 @@ A body is valid as a whole or refused as a whole. Field names and limits are tho
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Generic, TypeAlias
+from typing import Annotated, Any, Generic, TypeAlias
 from uuid import UUID
 
 import msgspec
 import numpy as np
 import xxhash
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import astuple
 
 from constellation import limits
 from constellation.errors import InvalidPattern, Problem, TooManyPatterns
@@ -157,11 +158,11 @@ def _read_delta(body: _AnyDelta) -> Delta:
 
 def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
     at = "delta.patterns_updated[{}]."
-    samples = [body.additional_samples for body in bodies]
+    ids, rates, samples = zip(*map(astuple, bodies), strict=True) if bodies else ((), (), ())
     check_range(samples, 1, limits.SAMPLE_COUNT_MAX, at + "additional_samples", _refuse)
     return RateUpdates(
-        ids=read_ids([body.id for body in bodies], at + "id", _refuse),
-        rates=read_rates([body.new_success_rate for body in bodies], at + "new_success_rate", _refuse),
+        ids=read_ids(ids, at + "id", _refuse),
+        rates=read_rates(rates, at + "new_success_rate", _refuse),
         samples=np.array(samples, np.uint32),
     )
 
@@ -177,10 +178,10 @@ def _refuse_same_ids(ids: Ids) -> None:
 def _fingerprint(added: PatternBatch, updated: RateUpdates, removed: Ids) -> int:
     """xxh64 of what a delta does, whatever media it came in; `local_version` is no part of it, as a resent delta may
     have another one. Kept beside a device's sequence: it must not change between releases."""
-    content = xxhash.xxh64(_encode_msgpack((len(added), len(updated), len(removed), added.contexts)))
-    for column in (
+    lens = _encode_msgpack((len(added), len(updated), len(removed), added.contexts))
+    columns: list[Any] = [  # buffers, which have no type in Python 3.11
+        lens,
         *(added.ids, added.codes, added.rates, added.counts, added.created_at, added.updated_at),
         *(updated.ids, updated.rates, updated.samples, removed),
-    ):
-        content.update(column.tobytes())
-    return content.intdigest()
+    ]
+    return xxhash.xxh64_intdigest(b"".join(columns))
