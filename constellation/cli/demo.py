@@ -17,7 +17,7 @@ from typing import IO
 
 from rich.console import Console
 
-from constellation.cli.fleet import add_size_options
+from constellation.cli.fleet import add_size_options, run_plan
 
 START_S_MAX = 180
 """The first start compiles the kernels; later ones take seconds."""
@@ -32,15 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from constellation.fleet.run import Plan
-    from constellation.fleet.run import run as run_fleet
 
     console = Console()
-    # A supervisor's stop is Ctrl-C by another name: the summary still comes, and the shard is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Stopped by a supervisor, or by its terminal's end: Ctrl-C by another name, so that the shard is stopped, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with shard(console) as url:
             plan = Plan(url=url, devices=arguments.devices, minutes=arguments.minutes)
-            return run_fleet(plan, console).exit_code
+            return run_plan("demo", plan, console)
     except ShardFailed as error:
         print(f"constellation demo: {error}", file=sys.stderr)
         return 1

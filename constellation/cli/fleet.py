@@ -7,6 +7,12 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from constellation.fleet.run import Plan
 
 DEVICES_MAX = 1_000_000
 
@@ -38,11 +44,7 @@ def add_size_options(parser: argparse.ArgumentParser, *, devices: int) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from constellation.client import SyncFailed
     from constellation.fleet.run import Plan
-    from constellation.fleet.run import run as run_fleet
 
     interval_s = arguments.devices / arguments.rate if arguments.rate else arguments.interval
     plan = Plan(
@@ -52,10 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
         interval_s=interval_s,
         seed=arguments.seed,
     )
+    return run_plan("fleet", plan, Console())
+
+
+def run_plan(command: str, plan: "Plan", console: Console) -> int:
+    """Run a fleet; the exit code. A shard that takes no content at all ends it with one line."""
+    from constellation.client import SyncFailed
+    from constellation.fleet.run import run as run_fleet
+
     try:
-        return run_fleet(plan, Console()).exit_code
+        return run_fleet(plan, console).exit_code
     except* SyncFailed as failures:
-        print(f"constellation fleet: {failures.exceptions[0]}", file=sys.stderr)
+        print(f"constellation {command}: {failures.exceptions[0]}", file=sys.stderr)
     return 1
 
 
