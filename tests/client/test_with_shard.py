@@ -10,11 +10,10 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 import pytest
-from rich.console import Console
 
-from constellation.cli.demo import shard
 from constellation.client import Client, SyncClient, SyncReport, open_session
 from constellation.model import Context
+from tests.api.process import serving
 from tests.client.peer import losing_replies
 
 CONTEXT = Context("evening", "weekend", "movie", ("drama",))
@@ -22,8 +21,8 @@ CONTEXT = Context("evening", "weekend", "movie", ("drama",))
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with shard(Console(stderr=True)) as address:
-        yield address
+    with serving() as server:
+        yield server.url
 
 
 def test_what_one_tv_learned_reaches_another_with_its_taste(url: str, rng: np.random.Generator) -> None:

@@ -8,17 +8,17 @@ from rich.console import Console
 
 from constellation import catalogue
 from constellation.cli import fleet as fleet_command
-from constellation.cli.demo import shard
 from constellation.cli.main import main
 from constellation.client import Unreachable
 from constellation.fleet import films
 from constellation.fleet.run import Plan, run
+from tests.api.process import serving
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with shard(Console(stderr=True)) as address:
-        yield address
+    with serving() as server:
+        yield server.url
 
 
 def test_small_fleet_syncs_without_errors_and_gets_what_it_likes(url: str) -> None:
