@@ -5,7 +5,7 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import codes, keytable, scan, sums, trends
+from kernels import chains, codes, keytable, lists, scan, sums, trends
 
 DIM = 384
 
@@ -17,6 +17,8 @@ def warm() -> None:
     _warm_sums()
     _warm_keytable()
     _warm_trends()
+    _warm_lists()
+    _warm_chains()
 
 
 def _warm_codes() -> None:
@@ -77,3 +79,27 @@ def _warm_trends() -> None:
     trends.debit(counts, scores, 0, 1, 1, 0, 0.95)
     trends.top_k(scores, live, 1)
     trends.top_k(scores.astype(np.float32), live, 1)
+
+
+def _warm_lists() -> None:
+    """Enough rows to split a list, then few enough to dissolve one."""
+    n = 2 * lists.CAPACITY
+    rng = np.random.default_rng(0)
+    made = rng.integers(-99, 99, (n, DIM), dtype=np.int8)
+    sketches = np.ascontiguousarray(made[:, : lists.AXES])
+    low, high = lists.empty_level(8, n), lists.empty_level(8, 8)
+    for row in range(n):
+        lists.insert(low, high, row, sketches[row])
+    lists.settle(low, high, 0)
+    inv = codes.inverse_norms(made)
+    lists.search(low, high, made, inv, made[0].astype(np.int16), sketches[0].astype(np.int16), 2, 10, 5)
+    for row in range(n):
+        lists.remove(low, high, row)
+
+
+def _warm_chains() -> None:
+    first, following = np.full(1, -1, np.int32), np.full(2, -1, np.int32)
+    chains.link(first, following, 0, 0)
+    chains.link(first, following, 0, 1)
+    chains.rows_of(first, following, 0)
+    chains.unlink(first, following, 0, 0)

@@ -1,0 +1,160 @@
+"""The words of the system as types: what a TV sends, what a shard answers.
+
+Arrays, not objects per pattern: a delta or a reply is a handful of NumPy columns, decoded once at the edge and
+never converted again. Everything in here is already validated: `wire` refuses what is not, inner code trusts.
+Used by every package; imports nothing of ours.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+DIM = 384
+"""Dimensions of an embedding (all-MiniLM-L6-v2)."""
+ID_BYTES = 16
+"""Bytes of a UUID, in RFC 9562 order."""
+VERSION_MAX = 2**53 - 1
+"""Largest global version and sequence: exact in every JSON reader."""
+
+Codes = npt.NDArray[np.int8]
+"""(n, 384) int8 codes: rint of the raw vector x 127 / max|v|. Only the direction counts."""
+Ids = npt.NDArray[np.uint8]
+"""(n, 16) uint8: UUIDs as bytes."""
+Rows = npt.NDArray[np.int32]
+"""(n,) int32: rows of the pattern columns."""
+
+EmbeddingFormat = Literal["f32", "f16", "i8"]
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """When and what was watched. Strings of at most 32 bytes, at most 8 genre hints."""
+
+    time_of_day: str
+    day_of_week: str
+    content_type: str
+    genre_hints: tuple[str, ...]
+
+
+class PatternBatch(msgspec.Struct):
+    """n patterns as columns: the added ones of a delta, or the similar ones of a reply.
+
+    Shapes: ids (n, 16) uint8, codes (n, 384) int8, rates (n,) float32 in 0..1, counts (n,) uint32 in 1..1,000,000,
+    created_at and updated_at (n,) int64 unix seconds, contexts a list of n.
+    """
+
+    ids: Ids
+    codes: Codes
+    rates: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.uint32]
+    created_at: npt.NDArray[np.int64]
+    updated_at: npt.NDArray[np.int64]
+    contexts: list[Context]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class RateUpdates(msgspec.Struct):
+    """m changes of rates: ids (m, 16) uint8, rates (m,) float32 in 0..1, samples (m,) uint32 in 1..1,000,000."""
+
+    ids: Ids
+    rates: npt.NDArray[np.float32]
+    samples: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Delta(msgspec.Struct):
+    """What one device learned since its last sync. `fingerprint` is a 64-bit hash of the decoded content: two
+    deltas with one sequence are the same delta only if it agrees."""
+
+    added: PatternBatch
+    updated: RateUpdates
+    removed: Ids
+    local_version: int | None
+    sequence: int | None
+    fingerprint: int
+
+
+class SyncRequest(msgspec.Struct):
+    """A decoded body of `POST /api/v1/sync`."""
+
+    device_id: bytes
+    delta: Delta
+
+
+class SyncOptions(msgspec.Struct, frozen=True):
+    """What of the answer the device wants: counts and the embedding's encoding."""
+
+    similar: int
+    trending: int
+    embedding: EmbeddingFormat
+
+
+class Accepted(msgspec.Struct):
+    """What became of a delta, pattern by pattern."""
+
+    added: int = 0
+    filtered: int = 0
+    evicted: int = 0
+    updated: int = 0
+    removed: int = 0
+    rejected: int = 0
+    duplicate: bool = False
+
+
+class Applied(msgspec.Struct):
+    """The outcome of `Shard.apply`."""
+
+    accepted: Accepted
+    last_sequence: int | None
+    global_version: int
+
+
+class Trend(msgspec.Struct, frozen=True, gc=False):
+    """One trending item of a region; the score is its share of the region's highest, 0..1."""
+
+    content_id: str
+    trending_score: float
+    region: str
+
+
+class Answer(msgspec.Struct):
+    """What a device learns from the others: `Shard.answer`. The digest is that of `similar` (docs/architecture.md)."""
+
+    similar: PatternBatch
+    trending: list[Trend]
+    global_version: int
+    digest: str
+
+
+class NextSync(msgspec.Struct, frozen=True, gc=False):
+    """The device draws its next sync uniformly from [after_s, after_s + within_s]."""
+
+    after_s: int
+    within_s: int
+
+
+class ContentItem(msgspec.Struct):
+    """One title that trends may name: code (384,) int8, metadata as posted (genre, year, duration_min or None)."""
+
+    content_id: str
+    title: str
+    code: npt.NDArray[np.int8]
+    metadata: dict[str, Any] | None
+
+
+class ShardStats(msgspec.Struct):
+    """Counts of one shard's state, all measured at the time of the call."""
+
+    total_devices: int
+    active_devices: int
+    patterns_stored: int
+    patterns_served: int
+    content_items: int
+    global_version: int
+    index_lists: int
+    bytes_resident: int

@@ -1,0 +1,6 @@
+"""The state of one shard and its rules; `Shard` is the only way in. No I/O, no clock, no event loop."""
+
+from constellation.shard.shard import Shard
+from constellation.shard.sizing import memory_bytes
+
+__all__ = ["Shard", "memory_bytes"]

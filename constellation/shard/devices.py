@@ -1,0 +1,106 @@
+"""The device table: one row per TV, found by its UUID; who synced lately is counted as time passes.
+
+Owned by the shard. About 90 bytes a device.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.limits import ACTIVE_WINDOW_S
+from constellation.model import ID_BYTES
+from constellation.shard import memory
+from kernels.keytable import KeyTable
+
+BYTES_PER_DEVICE = ID_BYTES + 4 + 4 + 2 + 8 + 8 + 8 + 8 + 4 + 2 + 4 + 13
+_EVERY_DEVICE = -1
+
+
+class Devices:
+    """Columns of up to `capacity` devices."""
+
+    def __init__(self, capacity: int, seed: int) -> None:
+        self.rows = memory.Rows(capacity)
+        self.ids = memory.column(capacity, np.uint8, ID_BYTES)
+        self.first = memory.column(capacity, np.int32)
+        self.patterns = memory.column(capacity, np.uint16)
+        self.last_sync = memory.column(capacity, np.int64)
+        self.cursor = memory.column(capacity, np.int64)
+        self.sequence = memory.column(capacity, np.int64)
+        self.fingerprint = memory.column(capacity, np.uint64)
+        self.credit_hour = memory.column(capacity, np.uint32)
+        self.credit_used = memory.column(capacity, np.uint16)
+        # The key table wants an owner for every key; devices have none, so the column is one broadcast word.
+        self._owners: npt.NDArray[np.int32] = memory.column(capacity, np.int32)
+        self._keys = KeyTable(self._owners, self.ids, seed)
+        self.active = ActiveWindow()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def find(self, device_id: bytes) -> int:
+        """The device's row, or -1."""
+        return self._keys.find(_EVERY_DEVICE, device_id)
+
+    def add(self, device_id: bytes) -> int:
+        """A row for a device that is not in the table; there must be room."""
+        row = self.rows.take()
+        self.ids[row] = np.frombuffer(device_id, np.uint8)
+        self._owners[row] = _EVERY_DEVICE
+        self.first[row] = -1
+        for column in (self.patterns, self.last_sync, self.cursor, self.sequence, self.fingerprint):
+            column[row] = 0
+        self.credit_hour[row] = 0
+        self.credit_used[row] = 0
+        self._keys.insert(row)
+        return row
+
+    def touch(self, row: int, now: int) -> None:
+        """The device synced at `now` (unix seconds)."""
+        self.active.move(int(self.last_sync[row]), now)
+        self.last_sync[row] = now
+
+    def drop(self, row: int, now: int) -> None:
+        """Forget the device; its patterns are gone already."""
+        self.active.leave(int(self.last_sync[row]), now)
+        self._keys.delete(row)
+        self.rows.give_back(row)
+
+
+class ActiveWindow:
+    """How many devices synced within ACTIVE_WINDOW_S, counted by the second of their last sync; all O(1)."""
+
+    def __init__(self) -> None:
+        self._seconds = [0] * ACTIVE_WINDOW_S
+        self._now = 0
+        self._total = 0
+
+    def count(self, now: int) -> int:
+        self._advance(now)
+        return self._total
+
+    def move(self, last: int, now: int) -> None:
+        """A device whose last sync was at `last` (0: never) syncs now."""
+        self._advance(now)
+        self._take(last)
+        # A clock that stepped back counts into the newest second it has seen.
+        self._seconds[self._now % ACTIVE_WINDOW_S] += 1
+        self._total += 1
+
+    def leave(self, last: int, now: int) -> None:
+        self._advance(now)
+        self._take(last)
+
+    def _take(self, last: int) -> None:
+        slot = min(last, self._now) % ACTIVE_WINDOW_S
+        if last > self._now - ACTIVE_WINDOW_S and self._seconds[slot]:
+            self._seconds[slot] -= 1
+            self._total -= 1
+
+    def _advance(self, now: int) -> None:
+        if now <= self._now:
+            return
+        for second in range(max(self._now + 1, now - ACTIVE_WINDOW_S + 1), now + 1):
+            slot = second % ACTIVE_WINDOW_S
+            self._total -= self._seconds[slot]
+            self._seconds[slot] = 0
+        self._now = now

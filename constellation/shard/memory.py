@@ -1,0 +1,47 @@
+"""Columns: arrays mapped once at their configured maximum. Pages are lazy, addresses never move."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.pages import lazy_zeros
+
+
+def column(rows: int, dtype: npt.DTypeLike, *width: int, fill: int = 0) -> npt.NDArray[Any]:
+    """A zeroed column of `rows` entries. A fill other than 0 touches every page: for columns of small entries only."""
+    array = lazy_zeros((rows, *width), dtype)
+    if fill:
+        array.fill(fill)
+    return array
+
+
+class Rows:
+    """Which rows of a set of columns are in use: the lowest never used ones, or freed ones, are handed out."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free: npt.NDArray[np.int32] = column(capacity, np.int32)
+        self._freed = 0
+        self.capacity = capacity
+        self.high = 0
+        """Rows below this one were in use at some time."""
+
+    def __len__(self) -> int:
+        return self.high - self._freed
+
+    @property
+    def available(self) -> int:
+        return self.capacity - len(self)
+
+    def take(self) -> int:
+        """A row that is not in use; there must be one."""
+        if self._freed:
+            self._freed -= 1
+            return int(self._free[self._freed])
+        assert self.high < self.capacity
+        self.high += 1
+        return self.high - 1
+
+    def give_back(self, row: int) -> None:
+        self._free[self._freed] = row
+        self._freed += 1

@@ -1,0 +1,99 @@
+"""The pattern columns: every stored pattern is one row across them. No Python object per pattern.
+
+The int8 code is the truth about an embedding: everything later is computed from it. A row belongs to one device; the
+device's rows are chained. The key table finds a row by (device row, pattern id). Owned by the shard.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.limits import WEIGHT_COUNT_CAP
+from constellation.model import DIM, ID_BYTES, Context, Ids, PatternBatch, Rows
+from constellation.shard import memory
+from constellation.shard.contexts import WORDS, ContextTable, Words
+from kernels.codes import inverse_norms
+from kernels.keytable import KeyTable
+
+BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 + 4 + 4 + 4 + 13
+"""Columns and key table, without the index."""
+
+
+class Patterns:
+    """Columns of up to `capacity` patterns."""
+
+    def __init__(self, capacity: int, seed: int) -> None:
+        self.rows = memory.Rows(capacity)
+        self.codes = memory.column(capacity, np.int8, DIM)
+        self.inverse = memory.column(capacity, np.float32)
+        self.ids = memory.column(capacity, np.uint8, ID_BYTES)
+        self.devices = memory.column(capacity, np.int32)
+        self.following = memory.column(capacity, np.int32)
+        self.rates = memory.column(capacity, np.float32)
+        self.counts = memory.column(capacity, np.uint32)
+        self.created_at = memory.column(capacity, np.int64)
+        self.updated_at = memory.column(capacity, np.int64)
+        self.words = memory.column(capacity, np.uint16, WORDS)
+        self.changed_version = memory.column(capacity, np.int64)
+        self.credited_item = memory.column(capacity, np.int32)
+        self.credited_samples = memory.column(capacity, np.uint32)
+        self.credited_hour = memory.column(capacity, np.uint32)
+        self.contexts = ContextTable()
+        self._keys = KeyTable(self.devices, self.ids, seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def find(self, device: int, ids: Ids) -> Rows:
+        """Rows (m,) int32 of the device's patterns with these ids (m, 16), -1 where it has none."""
+        return self._keys.find_many(np.full(len(ids), device, np.int32), ids)
+
+    def new_row(self, device: int, pattern_id: Ids) -> int:
+        """A row for a pattern that the device does not have yet; the caller writes it and chains it."""
+        row = self.rows.take()
+        self.ids[row] = pattern_id
+        self.devices[row] = device
+        self.words[row] = 0
+        self.credited_item[row] = -1
+        self.credited_samples[row] = 0
+        self._keys.insert(row)
+        return row
+
+    def write(self, row: int, batch: PatternBatch, i: int, words: Words, version: int) -> None:
+        """Write pattern i of the batch over what the row holds; takes over one count of the words."""
+        self.contexts.release(self.words[row])
+        self.words[row] = words
+        self.codes[row] = batch.codes[i]
+        self.inverse[row] = inverse_norms(batch.codes[i : i + 1])[0]
+        self.rates[row] = batch.rates[i]
+        self.counts[row] = batch.counts[i]
+        self.created_at[row] = batch.created_at[i]
+        self.updated_at[row] = batch.updated_at[i]
+        self.changed_version[row] = version
+
+    def drop_row(self, row: int) -> None:
+        """Give the row back; the caller has taken it out of its chain and of the index."""
+        self._keys.delete(row)
+        self.contexts.release(self.words[row])
+        self.words[row] = 0
+        self.rows.give_back(row)
+
+    def weights(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """What each pattern counts for among its device's: success rate x capped sample count."""
+        capped = np.minimum(self.counts[rows], WEIGHT_COUNT_CAP)
+        return self.rates[rows].astype(np.float64) * capped
+
+    def gather(self, rows: Rows) -> PatternBatch:
+        """The patterns of these rows (n,), in their order."""
+        return PatternBatch(
+            ids=self.ids[rows],
+            codes=self.codes[rows],
+            rates=self.rates[rows],
+            counts=self.counts[rows],
+            created_at=self.created_at[rows],
+            updated_at=self.updated_at[rows],
+            contexts=self._contexts(rows),
+        )
+
+    def _contexts(self, rows: Rows) -> list[Context]:
+        words = self.words[rows]
+        return [self.contexts.context(line) for line in words]

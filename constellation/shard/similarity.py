@@ -1,0 +1,113 @@
+"""Which served patterns are most like a given one: an index that follows every change at once and never rebuilds.
+
+Rows lie in lists of near ones (`kernels.lists`); a query scans the nearest lists by sketch and scores the best few
+hundred exactly by their codes. Adding and removing cost microseconds, there is nothing to load or to build in the
+background, and recall does not decay: `settle` moves rows to the list that is nearest now.
+Why not a graph (HNSW) over the patterns: docs/architecture.md, with the figures. Owned by the shard.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.model import DIM, Codes, Rows
+from kernels import lists as kernel
+from kernels.lists import AXES, CAPACITY, HALF, SKETCH_NORM, SPARSE, empty_level
+
+ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 4_000, 130
+"""How many rows a query for k looks at by sketch. Recall against time: `bench.similarity`."""
+ROWS_SCORED_BASE, ROWS_SCORED_PER_RESULT = 50, 4
+"""How many of them are scored exactly."""
+
+_SETTLE_EVERY = 24
+"""One list is settled for so many changes: each list about three times while it fills."""
+_LIST_BYTES = CAPACITY * (HALF + 4) + AXES + 8
+
+BYTES_PER_PATTERN = 4 + 2 * _LIST_BYTES // CAPACITY
+"""Of the index, for lists that are half full: a little emptier than they are found (`bench.memory`)."""
+
+Vector = npt.NDArray[np.int8]
+Cosines = npt.NDArray[np.float32]
+
+
+class SimilarityIndex:
+    """Index over rows of the caller's columns codes (N, 384) int8 and inverse (N,) float32, 1/|code|."""
+
+    def __init__(self, codes: Codes, inverse: npt.NDArray[np.float32]) -> None:
+        self._codes = codes
+        self._inverse = inverse
+        count = 64 + len(codes) // SPARSE
+        self._lists = empty_level(count, len(codes))
+        self._groups = empty_level(count, count)
+        axes = np.load(Path(__file__).with_name("axes.npy")).astype(np.float32)
+        assert axes.shape == (AXES, DIM)
+        self._axes = axes * np.float32(SKETCH_NORM)
+        self._changes = 0
+        self._settled = 0
+
+    def __len__(self) -> int:
+        return int(self._lists.counts[kernel.HELD])
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self._lists.home[row])
+
+    @property
+    def list_count(self) -> int:
+        """Lists in use."""
+        return int(self._groups.counts[kernel.HELD])
+
+    @property
+    def bytes_resident(self) -> int:
+        return int(self._lists.counts[kernel.USED]) * _LIST_BYTES + 4 * len(self._codes)
+
+    def add(self, row: int) -> None:
+        """Take in a row that is not in the index; its code must not change while it is."""
+        kernel.insert(self._lists, self._groups, row, self._sketch(self._codes[row]).astype(np.int8))
+        self._changes += 1
+
+    def remove(self, row: int) -> None:
+        """Take out a row that is in the index."""
+        kernel.remove(self._lists, self._groups, row)
+        self._changes += 1
+
+    def search(self, query: Vector, k: int, spare: int = 0, among: int | None = None) -> tuple[Rows, Cosines]:
+        """The k + spare rows most similar to a code (384,) int8, best first: rows int32 and cosines float32.
+
+        min(k + spare, len(self)) of them; the effort is that for k, the spare ones make up for rows that the caller
+        will not use. `among` overrides how many rows are looked at.
+        """
+        wanted = min(k + spare, len(self))
+        if wanted < 1:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        scanned = max(wanted, among or ROWS_SCANNED_BASE + ROWS_SCANNED_PER_RESULT * k)
+        scored = max(wanted, ROWS_SCORED_BASE + ROWS_SCORED_PER_RESULT * k)
+        rows, cosines = kernel.search(
+            self._lists,
+            self._groups,
+            self._codes,
+            self._inverse,
+            query.astype(np.int16),
+            self._sketch(query).astype(np.int16),
+            wanted,
+            scanned,
+            scored,
+        )
+        return rows, cosines
+
+    def settle(self) -> bool:
+        """Settle the next list if changes call for it; True if more lists are waiting. Takes about 0.1 ms."""
+        if self._changes < _SETTLE_EVERY:
+            return False
+        self._changes -= _SETTLE_EVERY
+        used = int(self._lists.counts[kernel.USED])
+        self._settled = (self._settled + 1) % used
+        kernel.settle(self._lists, self._groups, self._settled)
+        return self._changes >= _SETTLE_EVERY
+
+    def _sketch(self, code: Vector) -> npt.NDArray[np.float32]:
+        vector = code.astype(np.float32)
+        vector *= 1 / np.sqrt(vector @ vector)
+        sketch = self._axes @ vector
+        np.rint(sketch, out=sketch)
+        return np.clip(sketch, -127, 127, out=sketch)

@@ -1,0 +1,26 @@
+"""How much memory a shard needs when it is as full as its settings allow. Checked by `cli` before anything starts."""
+
+from constellation.config import Settings
+from constellation.limits import CONTENT_ITEMS_MAX, GENRE_TRENDS_MAX
+from constellation.model import DIM
+from constellation.shard import best_known, devices, patterns, similarity
+from kernels.trends import HOURS
+
+BYTES_PER_PATTERN = patterns.BYTES_PER_PATTERN + similarity.BYTES_PER_PATTERN + best_known.BYTES_PER_PATTERN
+BYTES_PER_DEVICE = devices.BYTES_PER_DEVICE
+_BYTES_PER_CONTENT_ITEM = 2 * DIM + 600
+"""Code, graph node and the Python objects of one title."""
+_BYTES_PER_TREND = 4 * HOURS + 8 + 1
+_BYTES_PROCESS = 300 << 20
+"""Interpreter, libraries, compiled kernels."""
+
+
+def memory_bytes(settings: Settings) -> int:
+    """Bytes of a full shard, everything in."""
+    return (
+        settings.max_patterns * BYTES_PER_PATTERN
+        + settings.max_devices * BYTES_PER_DEVICE
+        + CONTENT_ITEMS_MAX * (_BYTES_PER_CONTENT_ITEM + _BYTES_PER_TREND)
+        + GENRE_TRENDS_MAX * _BYTES_PER_TREND
+        + _BYTES_PROCESS
+    )

@@ -1,0 +1,216 @@
+"""How a delta changes the patterns of a device: quality filter, ownership, replacement, eviction, credit to trends.
+
+Two steps, so that a delta is taken whole or not at all: `prepare` finds out whether everything fits and changes
+nothing, `take` cannot fail. Part of `shard.shard`, which decides whether a delta is taken.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.config import Settings
+from constellation.errors import ShardFull
+from constellation.limits import RETRY_AFTER_S, SAMPLE_COUNT_MAX, TREND_SAMPLES_PER_DEVICE_HOUR_MAX
+from constellation.model import Accepted, Delta, Ids, PatternBatch, RateUpdates
+from constellation.shard.best_known import BestKnown
+from constellation.shard.content import Content
+from constellation.shard.contexts import Words
+from constellation.shard.devices import Devices
+from constellation.shard.patterns import Patterns
+from constellation.shard.similarity import SimilarityIndex
+from constellation.shard.trends import Trends
+from kernels import chains
+
+
+class Prepared(NamedTuple):
+    """What a delta needs and has been given: which of its added patterns are good enough, and their context words."""
+
+    kept: npt.NDArray[np.bool_]
+    words: list[Words]
+
+
+class Moment(NamedTuple):
+    """When a delta is taken: unix seconds, the trends' hour, the global version it makes."""
+
+    now_s: int
+    hour: int
+    version: int
+
+
+class Taking:
+    """The rules of change over the shard's tables."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        devices: Devices,
+        patterns: Patterns,
+        index: SimilarityIndex,
+        best_known: BestKnown,
+        content: Content,
+        trends: Trends,
+    ) -> None:
+        self._devices, self._patterns, self._index = devices, patterns, index
+        self._best_known, self._content, self._trends = best_known, content, trends
+        self._quality_threshold = np.float32(settings.quality_threshold)
+        self._serve_threshold = np.float32(settings.serve_threshold)
+        self._per_device_max = settings.max_patterns_per_device
+
+    def prepare(self, added: PatternBatch) -> Prepared:
+        """Raises ShardFull, with nothing changed, if the patterns or their context strings do not fit."""
+        kept = added.rates >= self._quality_threshold
+        room = self._patterns.rows.available
+        if np.count_nonzero(kept) > room:
+            raise ShardFull(
+                f"room is left for {room} patterns, {np.count_nonzero(kept)} came", retry_after_s=RETRY_AFTER_S
+            )
+        words: list[Words] = []
+        try:
+            for i in np.flatnonzero(kept).tolist():
+                words.append(self._patterns.contexts.intern(added.contexts[i]))
+        except ShardFull:
+            for taken in words:
+                self._patterns.contexts.release(taken)
+            raise
+        return Prepared(kept, words)
+
+    def take(self, device: int, delta: Delta, prepared: Prepared, moment: Moment) -> Accepted:
+        """Apply the delta to the device's patterns, in order: added, updated, removed."""
+        accepted = Accepted(filtered=len(delta.added) - len(prepared.words))
+        if len(delta.added):
+            self._drop_filtered(device, delta.added.ids[~prepared.kept])
+            accepted.added = len(prepared.words)
+            accepted.evicted = self._add(device, delta.added, prepared, moment)
+        for i in range(len(delta.updated)):
+            if self._update(device, delta.updated, i, moment):
+                accepted.updated += 1
+            else:
+                accepted.rejected += 1
+        for i in range(len(delta.removed)):
+            if self._remove(device, delta.removed[i : i + 1]):
+                accepted.removed += 1
+            else:
+                accepted.rejected += 1
+        return accepted
+
+    def forget(self, device: int) -> None:
+        """Drop all patterns of the device and take back what trends credited them with."""
+        patterns = self._patterns
+        for row in chains.rows_of(self._devices.first, patterns.following, device).tolist():
+            if patterns.credited_item[row] >= 0:
+                self._trends.debit(
+                    int(patterns.credited_item[row]),
+                    int(patterns.credited_samples[row]),
+                    int(patterns.credited_hour[row]),
+                )
+            self._drop(device, row)
+
+    def _drop_filtered(self, device: int, ids: Ids) -> None:
+        for row in self._patterns.find(device, ids).tolist():
+            if row >= 0:
+                self._drop(device, row)
+
+    def _add(self, device: int, added: PatternBatch, prepared: Prepared, moment: Moment) -> int:
+        """Store the kept patterns; returns how many patterns were evicted for them."""
+        patterns = self._patterns
+        kept = np.flatnonzero(prepared.kept).tolist()
+        before: dict[int, int] = {}
+        for i, row, words in zip(
+            kept, patterns.find(device, added.ids[prepared.kept]).tolist(), prepared.words, strict=True
+        ):
+            if row < 0:
+                row = patterns.new_row(device, added.ids[i])
+                chains.link(self._devices.first, patterns.following, device, row)
+                self._devices.patterns[device] += 1
+                before[row] = 0
+            else:
+                self._withdraw(row)
+                patterns.credited_item[row] = -1
+                before[row] = int(patterns.counts[row])
+            patterns.write(row, added, i, words, moment.version)
+        evicted = self._evict(device)
+        for row, count in before.items():
+            if row not in evicted:
+                self._serve(row)
+                self._credit(device, row, max(0, int(patterns.counts[row]) - count), moment)
+        return len(evicted)
+
+    def _evict(self, device: int) -> set[int]:
+        """Drop the lightest patterns over the limit, of equal ones the longest stored."""
+        excess = int(self._devices.patterns[device]) - self._per_device_max
+        if excess <= 0:
+            return set()
+        rows = chains.rows_of(self._devices.first, self._patterns.following, device)[::-1]
+        lightest = rows[np.argsort(self._patterns.weights(rows), kind="stable")[:excess]].tolist()
+        for row in lightest:
+            self._drop(device, row)
+        return set(lightest)
+
+    def _update(self, device: int, updates: RateUpdates, i: int, moment: Moment) -> bool:
+        patterns = self._patterns
+        row = int(patterns.find(device, updates.ids[i : i + 1])[0])
+        if row < 0:
+            return False
+        n, m = int(patterns.counts[row]), int(updates.samples[i])
+        patterns.rates[row] = (float(patterns.rates[row]) * n + float(updates.rates[i]) * m) / (n + m)
+        patterns.counts[row] = min(n + m, SAMPLE_COUNT_MAX)
+        patterns.updated_at[row] = moment.now_s
+        patterns.changed_version[row] = moment.version
+        self._serve(row)
+        self._credit(device, row, m, moment)
+        return True
+
+    def _remove(self, device: int, one_id: Ids) -> bool:
+        row = int(self._patterns.find(device, one_id)[0])
+        if row < 0:
+            return False
+        self._drop(device, row)
+        return True
+
+    def _drop(self, device: int, row: int) -> None:
+        self._withdraw(row)
+        chains.unlink(self._devices.first, self._patterns.following, device, row)
+        self._devices.patterns[device] -= 1
+        self._patterns.drop_row(row)
+
+    def _serve(self, row: int) -> None:
+        """Let others have the pattern if it is good enough now, or no longer."""
+        rate = self._patterns.rates[row]
+        if rate < self._serve_threshold:
+            self._withdraw(row)
+            return
+        if row not in self._index:
+            self._index.add(row)
+        self._best_known.put(row, rate, int(self._patterns.counts[row]))
+
+    def _withdraw(self, row: int) -> None:
+        if row in self._index:
+            self._index.remove(row)
+            self._best_known.drop(row)
+
+    def _credit(self, device: int, row: int, samples: int, moment: Moment) -> None:
+        """Count new samples of the pattern for what it is about, within the device's share of the hour."""
+        devices, patterns = self._devices, self._patterns
+        if devices.credit_hour[device] != moment.hour:
+            devices.credit_hour[device], devices.credit_used[device] = moment.hour, 0
+        samples = min(samples, TREND_SAMPLES_PER_DEVICE_HOUR_MAX - int(devices.credit_used[device]))
+        if samples <= 0:
+            return
+        item = int(patterns.credited_item[row])
+        if item < 0:
+            item = self._item_of(row)
+            patterns.credited_item[row], patterns.credited_samples[row] = item, 0
+        if item >= 0:
+            taken = self._trends.credit(item, samples)
+            devices.credit_used[device] += taken
+            patterns.credited_samples[row] += taken
+            patterns.credited_hour[row] = moment.hour
+
+    def _item_of(self, row: int) -> int:
+        """The trend item that a pattern is about: the nearest title, else its first genre hint, else none (-1)."""
+        number = self._content.nearest(self._patterns.codes[row])
+        if number is not None:
+            return self._trends.title_item(number)
+        hints = self._patterns.contexts.context(self._patterns.words[row]).genre_hints
+        return self._trends.genre_item(hints[0]) if hints else -1

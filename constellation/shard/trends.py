@@ -1,0 +1,106 @@
+"""What is watched in the region: new samples per item and hour, forgetting 5% an hour, best first.
+
+An item is a content title or, where no title is close enough, a genre (`genre:<name>`). A device counts for at most
+TREND_SAMPLES_PER_DEVICE_HOUR_MAX samples an hour. Reading costs the same however many items there are.
+Owned by the shard. Decay: Cormode et al., Forward Decay, ICDE 2009.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.limits import (
+    CONTENT_ID_BYTES_MAX,
+    GENRE_TRENDS_MAX,
+    TREND_DECAY_PER_HOUR,
+    TRENDING_MAX,
+)
+from constellation.model import Rows, Trend
+from constellation.shard import memory
+from constellation.shard.leaders import Leaders
+from kernels import trends as kernel
+
+HOUR_S = 3_600
+
+
+class Trends:
+    """Counts for up to `items` named items. Items 0..GENRE_TRENDS_MAX-1 are genres, titles follow."""
+
+    def __init__(self, titles: int, region: str) -> None:
+        items = GENRE_TRENDS_MAX + titles
+        self._counts = memory.column(kernel.HOURS, np.uint32, items)
+        self._scores = memory.column(items, np.float64)
+        self._live = memory.column(items, np.uint8)
+        self._names: dict[int, str] = {}
+        self._genres: dict[str, int] = {}
+        self._high = GENRE_TRENDS_MAX
+        self._region = region
+        self._hour = 0
+        self._leaders = Leaders(TRENDING_MAX, 4 * TRENDING_MAX, self._values, self._best)
+        self._top: list[Trend] | None = []
+
+    def title(self, number: int, content_id: str) -> None:
+        """Title `number` goes by this content id."""
+        item = GENRE_TRENDS_MAX + number
+        self._names[item] = content_id
+        self._high = max(self._high, item + 1)
+
+    @staticmethod
+    def title_item(number: int) -> int:
+        return GENRE_TRENDS_MAX + number
+
+    def genre_item(self, genre: str) -> int:
+        """The item of a genre, or -1 when GENRE_TRENDS_MAX genres are known or the name is too long."""
+        item = self._genres.get(genre)
+        if item is None:
+            name = f"genre:{genre}"
+            if len(self._genres) >= GENRE_TRENDS_MAX or len(name.encode()) > CONTENT_ID_BYTES_MAX:
+                return -1
+            item = self._genres[genre] = len(self._genres)
+            self._names[item] = name
+        return item
+
+    def hour(self, now: float) -> int:
+        """The hour of trends at `now`, after letting time pass; a clock that steps back does not turn it back."""
+        hour = int(now) // HOUR_S
+        if hour > self._hour:
+            kernel.roll_hours(self._counts, self._scores, self._high, self._hour, hour, TREND_DECAY_PER_HOUR)
+            self._leaders.scale(TREND_DECAY_PER_HOUR ** min(hour - self._hour, kernel.HOURS))
+            self._hour, self._top = hour, None
+        return self._hour
+
+    def credit(self, item: int, samples: int) -> int:
+        """Count samples for the item in the current hour; how many were taken."""
+        taken = int(kernel.credit(self._counts, self._scores, item, self._hour, samples))
+        self._live[item] = 1
+        self._leaders.changed(item, float(self._scores[item]))
+        self._top = None
+        return taken
+
+    def debit(self, item: int, samples: int, last_hour: int) -> None:
+        """Take back samples that a forgotten device was credited with, the last of them at last_hour."""
+        kernel.debit(self._counts, self._scores, item, samples, self._hour, last_hour, TREND_DECAY_PER_HOUR)
+        self._leaders.changed(item, float(self._scores[item]))
+        self._top = None
+
+    def top(self, limit: int) -> list[Trend]:
+        """The region's best items, best first."""
+        if self._top is None:
+            self._top = self._read()
+        return self._top[:limit]
+
+    def _read(self) -> list[Trend]:
+        items = self._leaders.top(TRENDING_MAX)
+        scores = self._scores[items]
+        highest = float(scores[0]) if len(scores) else 1.0
+        return [
+            Trend(self._names[item], round(score / highest, 6), self._region)
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def _values(self, items: Rows) -> npt.NDArray[np.float64]:
+        scores = self._scores[items]
+        return np.where(scores > 0, scores, -np.inf)
+
+    def _best(self, k: int) -> Rows:
+        best: Rows = kernel.top_k(self._scores[: self._high], self._live[: self._high], k)
+        return best

@@ -1,0 +1,50 @@
+"""Chains: the patterns of one device, linked through a column, newest first.
+
+first (D,) int32 holds each device's first row or -1, following (N,) int32 the next row or -1. A chain has at most
+PATTERNS_PER_DEVICE_MAX rows, so walking it is cheap. Owned by the shard; twins: `reference`.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.compiled import compiled
+
+Links = npt.NDArray[np.int32]
+
+
+@compiled
+def rows_of(first: Links, following: Links, device: int) -> Any:
+    """Rows (m,) int32 of the device, newest first."""
+    n = 0
+    row = first[device]
+    while row >= 0:
+        n += 1
+        row = following[row]
+    rows = np.empty(n, np.int32)
+    row = first[device]
+    for i in range(n):
+        rows[i] = row
+        row = following[row]
+    return rows
+
+
+@compiled
+def link(first: Links, following: Links, device: int, row: int) -> None:
+    """Put a row, which is in no chain, at the head of the device's."""
+    following[row] = first[device]
+    first[device] = row
+
+
+@compiled
+def unlink(first: Links, following: Links, device: int, row: int) -> None:
+    """Take a row, which must be in the device's chain, out of it."""
+    if first[device] == row:
+        first[device] = following[row]
+    else:
+        before = first[device]
+        while following[before] != row:
+            before = following[before]
+        following[before] = following[row]
+    following[row] = -1
