@@ -87,8 +87,9 @@ def scan_all_top_k(
 
 def nearest_centroid(codes: Array, centroids: Array, inv: Array) -> Array:
     """argmax of dot x inv; the first of equals."""
-    scores = (codes.astype(np.int64) @ centroids.T.astype(np.int64)).astype(np.float32) * inv
-    return np.argmax(scores, axis=1).astype(np.int32)
+    scores: Array = (codes.astype(np.int64) @ centroids.T.astype(np.int64)).astype(np.float32) * inv
+    nearest: Array = np.argmax(scores, axis=1).astype(np.int32)
+    return nearest
 
 
 def pairwise_cosine(codes: Array, inv: Array, rows: Array) -> Array:

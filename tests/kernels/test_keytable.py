@@ -19,11 +19,12 @@ SECRET = 0x0123456789ABCDEF_FEDCBA9876543210
 
 
 def columns(seed: int, n: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """n different keys; ids repeat over owners and owners over ids."""
+    """n different keys; ids repeat over owners, owners over ids, and halves of ids over ids."""
     rng = np.random.default_rng(seed)
-    ids = rng.integers(0, 256, (max(1, n // 3), 16)).astype(np.uint8)
-    owners = (np.arange(n) // len(ids)).astype(np.int32) - 1
-    return owners, np.ascontiguousarray(ids[np.arange(n) % len(ids)])
+    halves = rng.integers(0, 256, (max(2, round(n**0.4)), 8)).astype(np.uint8)
+    pairs = np.array([[a, b] for a in halves for b in halves]).reshape(-1, 16)
+    owners = (np.arange(n) // len(pairs)).astype(np.int32) - 1
+    return owners, np.ascontiguousarray(pairs[np.arange(n) % len(pairs)])
 
 
 class KeyTableMachine(RuleBasedStateMachine):
@@ -135,6 +136,26 @@ def test_growth_moves_a_bounded_number_of_slots_and_ends() -> None:
     assert seen_growing > 10 and not table.growing
     np.testing.assert_array_equal(table.find_many(owners, ids), np.arange(1_100))
     assert table.slot_bytes == 4 * 2_048
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_key_is_found_after_every_step_of_growth(seed: int) -> None:
+    """Inserts and deletes in turn while a full array of 512 slots is moved; a broken probe sequence hides a key."""
+    owners, ids = columns(seed, 360)
+    table = KeyTable(owners, ids, SECRET + seed, capacity=512)
+    table.insert_many(np.arange(321, dtype=np.int32))
+    assert table.growing
+    present = np.arange(360) < 321
+    rng = np.random.default_rng(seed)
+    while table.growing:
+        leaves = int(rng.choice(np.flatnonzero(present)))
+        table.delete(leaves)
+        present[leaves] = False
+        np.testing.assert_array_equal(table.find_many(owners, ids), np.where(present, np.arange(360), -1))
+        comes = int(rng.choice(np.flatnonzero(~present)))
+        table.insert(comes)
+        present[comes] = True
+        np.testing.assert_array_equal(table.find_many(owners, ids), np.where(present, np.arange(360), -1))
 
 
 def test_deleting_everything_during_growth_leaves_nothing() -> None:

@@ -127,6 +127,7 @@ def test_finish_agrees_with_twin_and_gives_unit_vectors() -> None:
     sums.accumulate(*some, *patterns(5, 40), CAP)
     some.sums[5, :] = 0
     some.weights[5] = 9
+    some.sums[4, 1] = 7
     got = sums.finish(some.sums, some.weights)
     np.testing.assert_allclose(got, reference.finish(some.sums, some.weights), atol=1e-7)
     np.testing.assert_allclose(np.linalg.norm(got[:BUCKETS], axis=1), 1, atol=1e-6)

@@ -74,6 +74,8 @@ def test_one_jump_equals_hour_by_hour(gap: int) -> None:
         trends.roll_hours(stepped, stepped_scores, 2, hour, hour + 1, 0.95)
     same(jumped, stepped)
     np.testing.assert_allclose(jumped_scores, stepped_scores, rtol=1e-9)
+    trends.recompute_scores(stepped, stepped_scores, 0, 2, START_HOUR + gap, 0.95)
+    np.testing.assert_allclose(jumped_scores, stepped_scores, rtol=1e-9)
     if gap >= 168:
         assert not jumped.any() and not jumped_scores.any()
 
@@ -97,6 +99,18 @@ def test_items_beyond_those_in_use_are_left_alone() -> None:
     assert scores.tolist() == [0, 0, 1]
 
 
+def test_debit_of_a_later_hour_starts_now_and_the_oldest_hour_goes_last() -> None:
+    counts, scores = trends.empty_counts(1), np.zeros(1)
+    oldest = START_HOUR - trends.HOURS + 1
+    counts[oldest % trends.HOURS, 0] = 5
+    counts[START_HOUR % trends.HOURS, 0] = 3
+    assert trends.debit(counts, scores, 0, 4, START_HOUR, START_HOUR + 1, 0.95) == 4
+    assert counts[START_HOUR % trends.HOURS, 0] == 0 and counts[oldest % trends.HOURS, 0] == 4
+    assert scores[0] == pytest.approx(4 * 0.95**167)
+    assert trends.debit(counts, scores, 0, 9, START_HOUR, oldest - 1, 0.95) == 0
+    assert trends.debit(counts, scores, 0, 9, START_HOUR, oldest, 0.95) == 4 and scores[0] == 0
+
+
 def test_without_decay_scores_are_plain_counts() -> None:
     counts, scores = trends.empty_counts(1), np.zeros(1)
     for hour in range(START_HOUR, START_HOUR + 200):
@@ -113,12 +127,12 @@ def test_credit_stops_at_the_largest_count() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("k", [0, 1, 3, 30, 31, 99])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("k", [0, 1, 3, 8, 30, 31, 99])
+@pytest.mark.parametrize("seed", range(12))
 def test_top_k_agrees_with_twin(dtype: Any, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.choice(np.array([0, -1, 2.5, 7, np.inf, -np.inf, np.nan, *rng.random(5)]), 30).astype(dtype)
-    live = rng.integers(0, 4, 30).astype(np.uint8)
+    live = rng.integers(0, 3, 30).astype(np.uint8)
     for order in (np.arange(30), np.argsort(values), np.argsort(-values)):
         got = trends.top_k(np.ascontiguousarray(values[order]), live, k)
         same(got, reference.top_k(values[order], live, k))
