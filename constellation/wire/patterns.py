@@ -5,7 +5,6 @@ what came. Ids and embeddings differ by media, hence the type parameters.
 """
 
 from collections.abc import Sequence
-from itertools import islice, repeat
 from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -28,8 +27,7 @@ MsgpackEmbedding: TypeAlias = bytes | Floats
 Id = TypeVar("Id", str, Raw)
 Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding)
 
-
-_FIELDS_LEN = 7
+_FIELDS_LEN = 7  # of a pattern; a reply's has its origin behind them
 _WORDS_MAX = 3 + limits.GENRE_HINTS_MAX
 
 
@@ -64,8 +62,8 @@ AnyPattern: TypeAlias = PatternBody[str, JsonEmbedding] | PatternBody[Raw, Msgpa
 def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> PatternBatch:
     """Columns of n patterns; `path` is that of their list."""
     at = path + "[{}]."
-    columns = zip(*map(astuple, bodies), strict=True) if bodies else repeat((), _FIELDS_LEN)
-    ids, embeddings, rates, counts, contexts, created_at, updated_at = islice(columns, _FIELDS_LEN)
+    columns = [*zip(*map(astuple, bodies), strict=True)] or [()] * _FIELDS_LEN
+    ids, embeddings, rates, counts, contexts, created_at, updated_at = columns[:_FIELDS_LEN]
     check_range(counts, 1, limits.SAMPLE_COUNT_MAX, at + "sample_count", refuse)
     check_range(created_at, 0, limits.UNIX_SECONDS_MAX, at + "created_at", refuse)
     check_range(updated_at, 0, limits.UNIX_SECONDS_MAX, at + "updated_at", refuse)

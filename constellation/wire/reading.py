@@ -48,17 +48,28 @@ class Reader(Generic[Json, Msgpack]):
     def read(self, body: bytes, media: Media) -> Json | Msgpack:
         """Raises `Malformed`, or what the refusal makes."""
         try:
-            if media is Media.JSON and not body.isascii():
-                body.decode()  # msgspec does not look into the strings that it skips
-            value = (self._json if media is Media.JSON else self._msgpack).decode(body)
-            refuse_duplicates(body, media, self._shape)
-        except msgspec.ValidationError as error:
-            raise _translate(str(error), self._refuse) from None
+            return self._read(body, media)
         except RecursionError:
             raise Malformed("body: nested too deeply") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Malformed(f"body: {error}") from None
+
+    def _read(self, body: bytes, media: Media) -> Json | Msgpack:
+        if media is Media.JSON and not body.isascii():
+            body.decode()  # msgspec does not look into the strings that it skips
+        try:
+            value = (self._json if media is Media.JSON else self._msgpack).decode(body)
+        except msgspec.ValidationError as error:
+            _SYNTAX[media].decode(body)  # a field is only to blame if all the bytes are what they claim to be
+            raise _translate(str(error), self._refuse) from None
+        refuse_duplicates(body, media, self._shape)
         return value
+
+
+_SYNTAX: dict[Media, msgspec.json.Decoder[msgspec.Raw] | msgspec.msgpack.Decoder[msgspec.Raw]] = {
+    Media.JSON: msgspec.json.Decoder(msgspec.Raw),
+    Media.MSGPACK: msgspec.msgpack.Decoder(msgspec.Raw),
+}
 
 
 def check_range(values: Iterable[float], low: float, high: float, path: str, refuse: Refusal) -> None:

@@ -158,7 +158,7 @@ def _read_delta(body: _AnyDelta) -> Delta:
 
 def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
     at = "delta.patterns_updated[{}]."
-    ids, rates, samples = zip(*map(astuple, bodies), strict=True) if bodies else ((), (), ())
+    ids, rates, samples = [*zip(*map(astuple, bodies), strict=True)] or [()] * 3
     check_range(samples, 1, limits.SAMPLE_COUNT_MAX, at + "additional_samples", _refuse)
     return RateUpdates(
         ids=read_ids(ids, at + "id", _refuse),

@@ -7,15 +7,24 @@ from uuid import UUID
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from constellation import limits
-from constellation.model import DIM, VERSION_MAX, Context, Delta, PatternBatch, RateUpdates
+from constellation.errors import Problem
+from constellation.model import DIM, VERSION_MAX, Context, Delta, EmbeddingFormat, PatternBatch, RateUpdates
 from constellation.wire.media import Media
+from constellation.wire.sync import decode_sync
 
 DEVICE_ID = UUID("550e8400-e29b-41d4-a716-446655440000").bytes
 
 Fields = dict[str, Any]
+Path = tuple[str | int, ...]
+
+FORMS: tuple[EmbeddingFormat, ...] = ("f32", "f16", "i8")
+BOTH = pytest.mark.parametrize("media", Media)
+ADDED: Path = ("delta", "patterns_added", 1)
+UPDATED: Path = ("delta", "patterns_updated", 1)
 
 
 def encode(fields: Any, media: Media) -> bytes:
@@ -65,7 +74,7 @@ def sync_fields() -> Fields:
     }
 
 
-def changed(fields: Fields, path: tuple[str | int, ...], change: Callable[[Any], Any]) -> Fields:
+def changed(fields: Fields, path: Path, change: Callable[[Any], Any]) -> Fields:
     """A copy in which the value at `path` is replaced by what `change` makes of it."""
     result = copy.deepcopy(fields)
     parent: Any = result
@@ -75,7 +84,7 @@ def changed(fields: Fields, path: tuple[str | int, ...], change: Callable[[Any],
     return result
 
 
-def without(fields: Fields, path: tuple[str | int, ...]) -> Fields:
+def without(fields: Fields, path: Path) -> Fields:
     """A copy without the value at `path`."""
     result = copy.deepcopy(fields)
     parent: Any = result
@@ -85,9 +94,22 @@ def without(fields: Fields, path: tuple[str | int, ...]) -> Fields:
     return result
 
 
-def path_text(path: tuple[str | int, ...]) -> str:
+def path_text(path: Path) -> str:
     """How a problem writes a path: `delta.patterns_added[2].embedding`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+
+
+def put(value: Any) -> Callable[[Any], Any]:
+    """A change for `changed` that ignores what was there."""
+    return lambda _: value
+
+
+def refuse(fields: Fields | bytes, media: Media) -> Problem:
+    """The problem that a sync body meets."""
+    body = fields if isinstance(fields, bytes) else encode(fields, media)
+    with pytest.raises(Problem) as refused:
+        decode_sync(body, media)
+    return refused.value
 
 
 def words(len_bytes_max: int) -> st.SearchStrategy[str]:
@@ -103,6 +125,13 @@ contexts = st.builds(
     content_type=words(limits.CONTEXT_STRING_BYTES_MAX),
     genre_hints=st.lists(words(limits.CONTEXT_STRING_BYTES_MAX), max_size=limits.GENRE_HINTS_MAX).map(tuple),
 )
+FIELDS: list[Path] = [("device_id",), ("delta",)]
+FIELDS += [("delta", f"patterns_{name}") for name in ("added", "updated", "removed")]
+FIELDS += [(*ADDED, name) for name in pattern_fields(0)]
+FIELDS += [(*ADDED, "context", name) for name in pattern_fields(0)["context"]]
+FIELDS += [(*UPDATED, name) for name in ("id", "new_success_rate", "additional_samples")]
+"""Every field that must be there, once."""
+
 ids = st.binary(min_size=16, max_size=16)
 rates = st.floats(0, 1, width=32).map(abs)
 counts = st.integers(1, limits.SAMPLE_COUNT_MAX)
