@@ -1,0 +1,91 @@
+"""One process from outside: wrong settings, taken ports, readiness, and the drain."""
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from tests.api import bodies
+from tests.api.process import command, environment, serving, wait_for
+
+SYNC = "/api/v1/sync"
+
+
+def refused(*options: str, **variables: str) -> str:
+    """What a start that must fail says on standard error."""
+    ended = subprocess.run(
+        command(*options), env=environment(variables), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 2 and ended.stdout == ""
+    return ended.stderr
+
+
+def test_wrong_option_is_named_with_what_came_and_what_is_allowed() -> None:
+    said = refused("--max-patterns", "many")
+    assert "--max-patterns" in said and "'many'" in said and "a whole number from 1 to" in said
+
+
+def test_wrong_variable_is_named() -> None:
+    assert "CONSTELLATION_QUALITY_THRESHOLD" in refused(CONSTELLATION_QUALITY_THRESHOLD="2")
+
+
+def test_unknown_key_of_the_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "shard.toml"
+    file.write_text("max_pattern = 5\n")
+    said = refused("--config", str(file))
+    assert "'max_pattern'" in said and "max_patterns" in said
+
+
+def test_unknown_option_exits_2() -> None:
+    assert "--maximum" in refused("--maximum", "5")
+
+
+def test_limits_beyond_the_memory_of_the_machine_are_refused() -> None:
+    said = refused("--max-patterns", str(1 << 27), "--max-devices", str(1 << 28))
+    assert "--max-patterns" in said and "GiB" in said
+
+
+def test_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"--metrics-port: got {port}" in refused("--metrics-port", str(port))
+
+
+def test_drain_finishes_what_is_in_flight_and_takes_nothing_new() -> None:
+    content = msgspec.json.encode(bodies.body(bodies.pattern()))
+    head = (
+        f"POST {SYNC} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with serving() as server, socket.create_connection(server.address, timeout=20) as slow:
+        with httpx.Client(base_url=server.url) as client:
+            assert client.get("/health/ready").status_code == 200
+            # The head is answered for: the process has it before the signal does.
+            slow.sendall(head.encode() + content[:100])
+            wait_for(lambda: 'in_flight_requests{shard_id="shard-0"} 2.0' in client.get("/metrics").text)
+            server.terminate()
+            wait_for(lambda: client.get("/health/ready").status_code == 503)
+            assert client.get("/health/ready").json()["code"] == "draining"
+            refusal = client.post(SYNC, json=bodies.body())
+            assert (refusal.status_code, refusal.json()["code"]) == (503, "draining")
+            assert refusal.headers["connection"] == "close" and int(refusal.headers["retry-after"]) > 0
+            assert client.get("/health/live").status_code == 200
+            slow.sendall(content[100:])
+            assert slow.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        assert server.wait() == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(server.address)
+
+
+def test_idle_server_stops_soon_though_connections_are_kept_alive() -> None:
+    with serving() as server, httpx.Client(base_url=server.url) as client:
+        assert client.get("/health").status_code == 200
+        began_at = time.monotonic()
+        server.terminate()
+        assert server.wait() == 0
+        assert time.monotonic() - began_at < 10
