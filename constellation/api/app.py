@@ -1,7 +1,7 @@
 """The application: every handler, what they share, and what stands around them."""
 
 from litestar import Litestar, get
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp
 
 from constellation.api import content, devices, health, openapi, shards, sync, trending
@@ -40,7 +40,7 @@ HANDLERS = (
         headers=(),
     ),
 )
-async def metrics(service: Service) -> Reply:
+async def metrics(service: NamedDependency[Service]) -> Reply:
     return Reply(service.metrics.text(), CONTENT_TYPE)
 
 

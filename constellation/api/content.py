@@ -4,6 +4,8 @@ from urllib.parse import unquote
 
 import msgspec
 from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from constellation.api import parameters
 from constellation.api.body import read_body
@@ -38,7 +40,7 @@ class Stored(msgspec.Struct):
         problems=(*READING_PROBLEMS, InvalidContent, ShardFull, *ADMISSION),
     ),
 )
-async def post_content(request: AnyRequest, service: Service) -> Reply:
+async def post_content(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     service.admit()
     headers = dict(request.scope["headers"])
     form = read_form(headers)
@@ -58,7 +60,7 @@ async def post_content(request: AnyRequest, service: Service) -> Reply:
         problems=(NotFound,),
     ),
 )
-async def get_content(request: AnyRequest, service: Service, content_id: str) -> Reply:
+async def get_content(request: AnyRequest, service: NamedDependency[Service], content_id: FromPath[str]) -> Reply:
     item = service.shard.content(_content_id(request))
     media = scope_media(request.scope)
     body = encode_content(item, media, parameters.DEFAULT_EMBEDDING[media])

@@ -1,6 +1,8 @@
 """`DELETE /api/v1/devices/{device_id}`: a household's right to be forgotten."""
 
 from litestar import delete
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from constellation.api import parameters
 from constellation.api.operations import ADMISSION, described
@@ -22,6 +24,6 @@ from constellation.errors import InvalidParameter
         problems=(InvalidParameter, *ADMISSION),
     ),
 )
-async def forget_device(service: Service, device_id: str) -> None:
+async def forget_device(service: NamedDependency[Service], device_id: FromPath[str]) -> None:
     service.admit()
     service.shard.forget(parameters.read_uuid(device_id, "path.device_id"), service.clock())

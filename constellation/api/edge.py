@@ -1,7 +1,7 @@
 """The outermost layer: gives every request its id and accounts for it once it is answered.
 
-Wraps the framework, so that its own 404 and 405 and every error carry an id and are counted, too. Costs about 5 us a
-request (`bench/http.py`); nothing here waits.
+Wraps the framework, so that its own 404 and 405 and every error carry an id and are counted, too. Nothing here
+waits.
 """
 
 import itertools

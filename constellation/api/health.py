@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 from litestar import get
+from litestar.di import NamedDependency
 
 from constellation.api.operations import described
 from constellation.api.replies import AnyRequest, Reply, reply
@@ -56,7 +57,7 @@ async def live(request: AnyRequest) -> Reply:
         problems=(Draining, NotReady),
     ),
 )
-async def ready(request: AnyRequest, service: Service) -> Reply:
+async def ready(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     refusal = service.refusal()
     if refusal is not None:
         raise refusal
@@ -67,7 +68,7 @@ async def ready(request: AnyRequest, service: Service) -> Reply:
     "/health/detailed",
     opt=described(tag="health", summary="How are its parts", reply=DetailedHealth, reply_text="Every part, probed."),
 )
-async def detailed(request: AnyRequest, service: Service) -> Reply:
+async def detailed(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     components = {
         "shard": _probe(service.stats),
         "index": _probe(lambda: service.shard.answer(_NOBODY, SyncOptions(similar=1, trending=0, embedding="i8"))),

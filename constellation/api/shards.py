@@ -2,6 +2,7 @@
 
 import msgspec
 from litestar import get
+from litestar.di import NamedDependency
 
 from constellation import __version__, limits
 from constellation.api.operations import described
@@ -80,7 +81,7 @@ class Info(msgspec.Struct):
     "/api/v1/stats",
     opt=described(tag="shard", summary="Counts and latencies", reply=Stats, reply_text="All measured, at this moment."),
 )
-async def stats(request: AnyRequest, service: Service) -> Reply:
+async def stats(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     held = service.stats()
     latencies = service.latencies
     return reply(
@@ -101,7 +102,7 @@ async def stats(request: AnyRequest, service: Service) -> Reply:
     "/api/v1/shards",
     opt=described(tag="shard", summary="The shard map", reply=Shards, reply_text="Every shard of the map."),
 )
-async def shards(request: AnyRequest, service: Service) -> Reply:
+async def shards(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     entry = ShardEntry(
         id=service.settings.shard_id,
         region=service.settings.region,
@@ -118,7 +119,7 @@ async def shards(request: AnyRequest, service: Service) -> Reply:
     "/api/v1/info",
     opt=described(tag="shard", summary="Who answers, and its limits", reply=Info, reply_text="Name, version, limits."),
 )
-async def info(request: AnyRequest, service: Service) -> Reply:
+async def info(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     settings = service.settings
     held = Limits(
         max_devices=settings.max_devices,

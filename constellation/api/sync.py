@@ -2,6 +2,7 @@
 
 import msgspec
 from litestar import get, post
+from litestar.di import NamedDependency
 
 from constellation.api import parameters
 from constellation.api.body import read_body
@@ -50,7 +51,7 @@ class Version(msgspec.Struct):
         ),
     ),
 )
-async def sync(request: AnyRequest, service: Service) -> Reply:
+async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     service.admit()
     headers = dict(request.scope["headers"])
     form = read_form(headers)
@@ -72,7 +73,7 @@ async def sync(request: AnyRequest, service: Service) -> Reply:
         reply_text="A cursor that only grows, also over restarts.",
     ),
 )
-async def sync_version(request: AnyRequest, service: Service) -> Reply:
+async def sync_version(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     return reply(request, Version(service.shard.global_version))
 
 

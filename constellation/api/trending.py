@@ -2,6 +2,7 @@
 
 import msgspec
 from litestar import get
+from litestar.di import NamedDependency
 
 from constellation.api import parameters
 from constellation.api.operations import described
@@ -28,7 +29,7 @@ class Trending(msgspec.Struct):
         problems=(InvalidParameter,),
     ),
 )
-async def trending(request: AnyRequest, service: Service) -> Reply:
+async def trending(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     query = parameters.trend_query(request.scope["query_string"])
     mine = query.region is None or query.region == service.settings.region
     trends = service.shard.trending(query.limit, service.clock()) if mine else []

@@ -26,7 +26,7 @@ def test_sane_id_is_kept(client: httpx.Client, given: str) -> None:
 
 @pytest.mark.parametrize("given", ["x" * 65, "", "two words", "tab\tbed", "ü"])
 def test_other_id_is_replaced(client: httpx.Client, given: str) -> None:
-    reply = client.get("/health", headers={"X-Request-Id": given.encode("latin-1")})
+    reply = client.get("/health", headers={b"X-Request-Id": given.encode("latin-1")})
     assert reply.status_code == 200 and reply.headers["x-request-id"] not in ("", given)
 
 
