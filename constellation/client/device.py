@@ -20,7 +20,7 @@ from constellation.client.learned import Changes, Learned, Pattern, quantise
 from constellation.client.received import Received
 from constellation.client.transport import Transport
 from constellation.errors import Problem
-from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX, SIMILAR_MAX, TRENDING_MAX
+from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX
 from constellation.model import Accepted, Context, PatternBatch, Trend
 from constellation.wire.body import compress
 from constellation.wire.media import Media
@@ -61,8 +61,6 @@ class Client:
         rng: Random | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        similar: int = SIMILAR_MAX,
-        trending: int = TRENDING_MAX,
     ) -> None:
         self.learned = Learned()
         self.received = Received()
@@ -75,8 +73,7 @@ class Client:
         self._changed_max = CHANGED_PER_DELTA_MAX
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
-        address = f"{url.rstrip('/')}/api/v1/sync?embedding=i8&similar={similar}&trending={trending}"
-        self._transport = Transport(address, session, self._rng, sleep)
+        self._transport = Transport(f"{url.rstrip('/')}/api/v1/sync", session, self._rng, sleep)
         self._headers = {
             "Content-Type": Media.MSGPACK.value,
             "Content-Encoding": "zstd",

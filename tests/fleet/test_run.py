@@ -1,6 +1,8 @@
 """A small fleet against a real shard: no errors, trends that name films, patterns that resemble tastes."""
 
 import io
+import json
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +39,14 @@ def test_small_fleet_syncs_without_errors_and_gets_what_it_likes(url: str) -> No
     assert named[0] in text and "No errors." in text
 
 
+def test_catalogue_is_content_of_the_shard_afterwards(url: str) -> None:
+    run(Plan(url=url, devices=1, minutes=0.01, interval_s=0.1), Console(file=io.StringIO()))
+    with urllib.request.urlopen(f"{url}/api/v1/content/film:the-dark-knight-2008", timeout=10) as response:
+        item = json.load(response)
+    assert item["title"] == "The Dark Knight"
+    assert item["metadata"] == {"genre": "Action", "year": 2008, "duration_min": 152}
+
+
 def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(Unreachable, match="does not answer"):
         run(Plan(url="http://127.0.0.1:1", devices=1, minutes=0.01), Console(file=io.StringIO()))
@@ -50,8 +60,8 @@ def test_failed_run_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "allowed"),
     [
-        ("--devices", "0", "a whole number from 1 to 1000000"),
-        ("--devices", "many", "a whole number from 1 to 1000000"),
+        ("--devices", "0", "a whole number from 1 to 100000"),
+        ("--devices", "many", "a whole number from 1 to 100000"),
         ("--minutes", "nan", "a number from 0.01 to 100000"),
         ("--rate", "-1", "a number from 0.01 to 100000"),
     ],
