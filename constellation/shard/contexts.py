@@ -59,18 +59,22 @@ class ContextTable:
 
     def context(self, words: Words) -> Context:
         """The context that was interned as these words."""
-        key = words.tobytes()
-        known = self._remembered.get(key)
-        if known is None:
-            if len(self._remembered) >= _REMEMBERED_MAX:
-                self._remembered.clear()
-            known = self._remembered[key] = self._build(words)
-        return known
+        return self.contexts(words.reshape(1, WORDS))[0]
 
-    def _build(self, words: Words) -> Context:
-        time_of_day, day_of_week, content_type, *hints = (self._strings[number] or "" for number in words.tolist())
-        used = int(np.count_nonzero(words[3:]))
-        return Context(time_of_day, day_of_week, content_type, tuple(hints[:used]))
+    def contexts(self, words: Words) -> list[Context]:
+        """The contexts that were interned as these words (n, 11)."""
+        remembered = self._remembered
+        keys = words.view(f"V{2 * WORDS}").ravel().tolist()
+        return [remembered.get(key) or self._build(key) for key in keys]
+
+    def _build(self, key: bytes) -> Context:
+        numbers = np.frombuffer(key, np.uint16).tolist()
+        time_of_day, day_of_week, content_type, *hints = (self._strings[number] or "" for number in numbers)
+        context = Context(time_of_day, day_of_week, content_type, tuple(hints[: np.count_nonzero(numbers[3:])]))
+        if len(self._remembered) >= _REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[key] = context
+        return context
 
     def _enter(self, string: str) -> int | None:
         if self._free:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constellation.limits import WEIGHT_COUNT_CAP
-from constellation.model import DIM, ID_BYTES, Context, Ids, PatternBatch, Rows
+from constellation.model import DIM, ID_BYTES, Ids, PatternBatch, Rows
 from constellation.shard import memory
 from constellation.shard.contexts import WORDS, ContextTable, Words
 from kernels.codes import inverse_norms
@@ -91,9 +91,5 @@ class Patterns:
             counts=self.counts[rows],
             created_at=self.created_at[rows],
             updated_at=self.updated_at[rows],
-            contexts=self._contexts(rows),
+            contexts=self.contexts.contexts(self.words[rows]),
         )
-
-    def _contexts(self, rows: Rows) -> list[Context]:
-        words = self.words[rows]
-        return [self.contexts.context(line) for line in words]
