@@ -22,6 +22,7 @@ from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
 from constellation.api.log import configure_logging
+from constellation.api.rehearsal import rehearse
 from constellation.api.service import Service
 from constellation.config import Settings, WrongSetting
 from constellation.shard import Shard
@@ -49,6 +50,7 @@ def serve(settings: Settings) -> int:
 def load(settings: Settings) -> Service:
     """A shard with everything warm, so that no request compiles, and all of it out of the collector's sight."""
     warm()
+    rehearse(settings)
     service = Service(settings, Shard(settings))
     service.open()
     gc.collect()
