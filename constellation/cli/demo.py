@@ -17,7 +17,7 @@ from typing import IO
 
 from rich.console import Console
 
-from constellation.cli.fleet import add_size_options, run_plan
+from constellation.cli.fleet import INTERRUPTED, add_size_options, run_plan
 
 START_S_MAX = 180
 """The first start compiles the kernels; later ones take seconds."""
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"constellation demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 class ShardFailed(Exception):

@@ -14,6 +14,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from constellation.fleet.run import Plan
 
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ended before there was anything to sum up, as shells have it."""
 DEVICES_MAX = 100_000
 """A TV takes about 0.1 MB with all that it received."""
 
@@ -59,15 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_plan(command: str, plan: "Plan", console: Console) -> int:
-    """Run a fleet; the exit code. A shard that takes no content at all ends it with one line."""
+    """Run a fleet; the exit code. A shard that does not answer ends it with one line."""
     from constellation.client import SyncFailed
     from constellation.fleet.run import run as run_fleet
 
     try:
         return run_fleet(plan, console).exit_code
-    except* SyncFailed as failures:
-        print(f"constellation {command}: {failures.exceptions[0]}", file=sys.stderr)
-    return 1
+    except SyncFailed as failure:
+        print(f"constellation {command}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

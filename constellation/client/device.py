@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import aiohttp
 import numpy.typing as npt
 
 from constellation.client.failures import BadReply, Refused, WrongDigest
-from constellation.client.learned import Changes, Learned, Pattern, quantise
+from constellation.client.learned import Changes, Learned, Pattern, Told, quantise
 from constellation.client.received import Received
 from constellation.client.transport import Transport
 from constellation.errors import Problem
@@ -146,7 +146,7 @@ class Client:
         self.next_sync_s = after_s + self._rng.random() * within_s
         if reply.accepted.duplicate and reply.last_sequence is not None and reply.last_sequence > flight.sequence:
             self._sequence = reply.last_sequence  # a clock set back: the shard took our sequence for an old one
-            return not flight.changes
+            return False
         self.learned.settle(flight.changes, rejected=reply.accepted.rejected)
         try:
             self.received.take(reply)
@@ -165,10 +165,17 @@ class Client:
         elif refused.status == 413 or refused.code == "too_many_patterns":
             self._shrink(refused, flight.changes)
         elif refused.status == 422 and named is not None:
-            keys = list(flight.changes.added if named[1] == "added" else flight.changes.updated)
-            self.learned.refuse(keys[int(named[2])])
+            self._leave_out(
+                refused, flight.changes.added if named[1] == "added" else flight.changes.updated, int(named[2])
+            )
         else:
             raise refused
+
+    def _leave_out(self, refused: Refused, listed: Mapping[bytes, Told], place: int) -> None:
+        """Keep the pattern at that place of a list to ourselves."""
+        if place >= len(listed):
+            raise refused
+        self.learned.refuse(list(listed)[place])
 
     def _shrink(self, refused: Refused, changes: Changes) -> None:
         """Halve what one delta may hold; the rest goes with later syncs."""

@@ -22,7 +22,7 @@ SAMPLES_MIN = 10
 
 
 class Pattern(msgspec.Struct):
-    """One pattern of this TV. `edition` grows when its embedding or context is replaced."""
+    """One pattern of this TV. `edition` is `Learned`'s: a replaced embedding or context is another edition."""
 
     code: npt.NDArray[np.int8]
     rate: float
@@ -65,15 +65,13 @@ class Learned:
     def __init__(self) -> None:
         self.patterns: dict[bytes, Pattern] = {}
         self._told: dict[bytes, Told] = {}
+        self._editions = 0
 
     def put(self, pattern_id: bytes, pattern: Pattern) -> None:
         """A new pattern, or an own one whose embedding or context changed: it goes up whole."""
         assert len(pattern_id) == ID_BYTES and pattern.code.shape == (DIM,)
-        previous = self.patterns.get(pattern_id)
-        if previous is not None:
-            pattern.edition = previous.edition + 1
-        elif pattern_id in self._told:
-            pattern.edition = self._told[pattern_id].edition + 1
+        self._editions += 1
+        pattern.edition = self._editions
         self.patterns[pattern_id] = pattern
 
     def observe(self, pattern_id: bytes, success_rate: float, samples: int, now: int) -> None:
@@ -136,7 +134,8 @@ class Learned:
 
     def refuse(self, pattern_id: bytes) -> None:
         """The shard will not have this pattern: it stays here until it changes."""
-        self.patterns[pattern_id].refused = True
+        if pattern_id in self.patterns:  # it may have been forgotten while its delta was under way
+            self.patterns[pattern_id].refused = True
 
     def _batch(self, keys: list[bytes]) -> PatternBatch:
         patterns = [self.patterns[key] for key in keys]

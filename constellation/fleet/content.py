@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from constellation.catalogue import Catalogue
-from constellation.client import Transport
+from constellation.client import SyncFailed, Transport
 
 POSTS_AT_ONCE = 16
 
@@ -28,9 +28,12 @@ async def post_catalogue(
             await transport.post(msgspec.msgpack.encode(item), _HEADERS)
             posted()
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(POSTS_AT_ONCE):
-            group.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(POSTS_AT_ONCE):
+                group.create_task(work())
+    except* SyncFailed as failures:
+        raise failures.exceptions[0] from None
 
 
 def _items(catalogue: Catalogue) -> Iterator[dict[str, Any]]:

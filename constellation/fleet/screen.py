@@ -25,14 +25,20 @@ def progress(console: Console) -> Progress:
 
 async def watch(console: Console, tally: Tally, films: Films) -> None:
     """Show the run until cancelled."""
-    if not console.is_terminal:
-        while True:
-            await asyncio.sleep(LINE_S)
-            console.print(_line(tally), soft_wrap=True, highlight=False)
+    await (_watch_live(console, tally, films) if console.is_terminal else _watch_lines(console, tally))
+
+
+async def _watch_live(console: Console, tally: Tally, films: Films) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(Group(_table(tally), _trends(tally, films)), refresh=True)
             await asyncio.sleep(REFRESH_S)
+
+
+async def _watch_lines(console: Console, tally: Tally) -> None:
+    while True:
+        await asyncio.sleep(LINE_S)
+        console.print(_line(tally), soft_wrap=True, highlight=False)
 
 
 def summary(console: Console, tally: Tally, films: Films, devices: int, relevance: Relevance) -> None:

@@ -138,6 +138,29 @@ def test_named_pattern_is_left_out_and_the_others_go() -> None:
     assert _numbers(heard[1]) == [before[0], before[2]]
 
 
+def test_refused_pattern_that_was_forgotten_meanwhile_stands_in_nobodys_way() -> None:
+    async def story(tv: Client) -> None:
+        learn(tv, 1)
+        waiting.append(tv)
+        await tv.sync()
+
+    async def forget(_: float) -> None:
+        waiting.pop().forget(uuid.UUID(int=1))
+
+    waiting: list[Client] = []
+    refusal = answer(422, {"code": "invalid_pattern", "path": "delta.patterns_added[0].context"})
+    heard = _tell(story, b"", refusal, reply(), sleep=forget)
+    assert _numbers(heard[2]) == []
+
+
+def test_refusal_that_names_nothing_we_sent_is_raised() -> None:
+    async def story(tv: Client) -> None:
+        with pytest.raises(Refused, match="invalid_pattern"):
+            await tv.sync()
+
+    _tell(story, answer(422, {"code": "invalid_pattern", "path": "delta.patterns_added[7].id"}))
+
+
 @pytest.mark.parametrize("status", [413, 422])
 def test_delta_that_is_too_large_goes_in_halves(status: int) -> None:
     async def story(tv: Client) -> None:
