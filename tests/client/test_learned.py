@@ -11,7 +11,7 @@ from constellation.client.learned import QUALITY_MIN, SAMPLES_MIN, Changes, Lear
 from constellation.model import Context, Delta
 
 CONTEXT = Context("evening", "weekend", "movie", ("drama",))
-KEYS = st.integers(0, 7).map(lambda number: bytes([number]) * 16)
+KEYS = st.integers(0, 2).map(lambda number: bytes([number]) * 16)
 RATES = st.sampled_from([0.0, 0.5, float(QUALITY_MIN), 0.7, 0.8, 0.95, 1.0])
 
 
@@ -149,6 +149,18 @@ def test_pattern_that_the_shard_lost_goes_up_whole_again() -> None:
     assert shard.patterns == {}
     _settle(learned, shard)
     assert shard.patterns[key][1] == 25
+
+
+def test_pattern_learned_anew_while_its_first_version_was_under_way_goes_up_whole() -> None:
+    learned, shard, key = Learned(), ToldShard(), b"k" * 16
+    learned.put(key, _pattern(code=1))
+    changes = learned.changes()
+    shard.apply(learned.delta(changes, None, 1))
+    learned.forget(key)
+    learned.put(key, _pattern(code=2))
+    learned.settle(changes, rejected=0)
+    _settle(learned, shard)
+    assert shard.patterns[key][2] == 2
 
 
 def test_refused_pattern_stays_until_it_changes() -> None:
