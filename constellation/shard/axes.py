@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from constellation.catalogue import load
 from kernels.lists import AXES
 
 FILE = Path(__file__).with_name("axes.npy")
+FILMS = Path(__file__).parents[1] / "catalogue" / "films.npz"
 _SEED = 7
 
 
 def main() -> None:
     """Write axes.npy: (AXES, 384) float16, orthonormal rows."""
-    vectors = load().codes.astype(np.float64)
+    vectors = np.load(FILMS)["codes"].astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     _, directions = np.linalg.eigh(vectors.T @ vectors)
     main_axes = directions[:, ::-1][:, :AXES]
