@@ -36,9 +36,7 @@ class _ContentBody(Struct, Generic[Embedding]):
 
 _AnyContent: TypeAlias = _ContentBody[JsonEmbedding] | _ContentBody[MsgpackEmbedding]
 _refuse = refusal(InvalidContent)
-_reader = Reader(
-    json=_ContentBody[JsonEmbedding], msgpack=_ContentBody[MsgpackEmbedding], shape={"metadata": {}}, refuse=_refuse
-)
+_reader = Reader(json=_ContentBody[JsonEmbedding], msgpack=_ContentBody[MsgpackEmbedding], refuse=_refuse)
 
 
 def decode_content(body: bytes, media: Media) -> ContentItem:

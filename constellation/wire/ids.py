@@ -12,9 +12,12 @@ from constellation.model import ID_BYTES, Ids
 from constellation.wire.media import Media
 from constellation.wire.reading import Refusal, describe
 
+NO_IDS: Ids = np.empty((0, ID_BYTES), np.uint8)
+
 _BIN_16 = b"\xc4\x10"
 _TEXT_LEN = 36
-_HYPHENS = (8, 13, 18, 23)
+_HYPHENS = slice(8, 24, 5)
+"""Where a UUID has its four hyphens."""
 _RAW_BYTES_MAX = 64
 """A UUID in msgpack has at most 16 or 36 bytes and a head of 5: what is longer is not looked into."""
 _EXPECTED = "a UUID such as 550e8400-e29b-41d4-a716-446655440000"
@@ -22,6 +25,8 @@ _EXPECTED = "a UUID such as 550e8400-e29b-41d4-a716-446655440000"
 
 def read_ids(values: Sequence[str | Raw], path: str, refuse: Refusal) -> Ids:
     """(n, 16) bytes of n UUIDs; `path` has `{}` for the place of one. Writable, as kernels are compiled for that."""
+    if not values:
+        return NO_IDS
     whole = bytearray()
     for row, value in enumerate(values):
         try:
@@ -52,7 +57,7 @@ def write_id(value: bytes, media: Media) -> str | bytes:
 
 def parse_uuid(text: str) -> bytes | None:
     """The bytes of a canonical UUID, in lower or upper case; None for any other string."""
-    if len(text) != _TEXT_LEN or any(text[place] != "-" for place in _HYPHENS):
+    if len(text) != _TEXT_LEN or text[_HYPHENS] != "----":
         return None
     try:
         parsed = bytes.fromhex(text.replace("-", ""))

@@ -5,17 +5,18 @@ what came. Ids and embeddings differ by media, hence the type parameters.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Raw, Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from constellation import limits
 from constellation.model import DIM, Context, EmbeddingFormat, PatternBatch
 from constellation.wire.embeddings import read_embeddings, write_embeddings
-from constellation.wire.ids import read_ids, write_ids
+from constellation.wire.ids import NO_IDS, read_ids, write_ids
 from constellation.wire.media import Media
 from constellation.wire.reading import Refusal, check_range, check_text
 
@@ -28,7 +29,16 @@ Id = TypeVar("Id", str, Raw)
 Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding)
 
 _FIELDS_LEN = 7  # of a pattern; a reply's has its origin behind them
-_WORDS_MAX = 3 + limits.GENRE_HINTS_MAX
+# Shared by all empty lists: the arrays have nothing in them that could change.
+_NO_PATTERNS = PatternBatch(
+    ids=NO_IDS,
+    codes=np.empty((0, DIM), np.int8),
+    rates=np.empty(0, np.float32),
+    counts=np.empty(0, np.uint32),
+    created_at=np.empty(0, np.int64),
+    updated_at=np.empty(0, np.int64),
+    contexts=[],
+)
 
 
 class PatternBody(Struct, Generic[Id, Embedding]):
@@ -61,9 +71,11 @@ AnyPattern: TypeAlias = PatternBody[str, JsonEmbedding] | PatternBody[Raw, Msgpa
 
 def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> PatternBatch:
     """Columns of n patterns; `path` is that of their list."""
+    if not bodies:
+        return replace(_NO_PATTERNS, contexts=[])
     at = path + "[{}]."
-    columns = [*zip(*map(astuple, bodies), strict=True)] or [()] * _FIELDS_LEN
-    ids, embeddings, rates, counts, contexts, created_at, updated_at = columns[:_FIELDS_LEN]
+    columns = zip(*map(astuple, bodies), strict=True)
+    ids, embeddings, rates, counts, contexts, created_at, updated_at = islice(columns, _FIELDS_LEN)
     check_range(counts, 1, limits.SAMPLE_COUNT_MAX, at + "sample_count", refuse)
     check_range(created_at, 0, limits.UNIX_SECONDS_MAX, at + "created_at", refuse)
     check_range(updated_at, 0, limits.UNIX_SECONDS_MAX, at + "updated_at", refuse)
@@ -108,18 +120,18 @@ def write_rates(rates: npt.NDArray[np.float32], media: Media) -> list[float]:
 
 def _check_contexts(contexts: Sequence[Context], path: str, refuse: Refusal) -> None:
     for row, context in enumerate(contexts):
+        if len(context.genre_hints) > limits.GENRE_HINTS_MAX:
+            expected = f"at most {limits.GENRE_HINTS_MAX} hints"
+            raise refuse(f"{path.format(row)}.genre_hints", expected, str(len(context.genre_hints)))
         words = (context.time_of_day, context.day_of_week, context.content_type, *context.genre_hints)
         text = "".join(words)
-        few = len(words) <= _WORDS_MAX and max(map(len, words)) <= limits.CONTEXT_STRING_BYTES_MAX
-        if not few or not text.isascii() or "\0" in text:
-            _check_context(context, path.format(row), refuse)
+        short = max(map(len, words)) <= limits.CONTEXT_STRING_BYTES_MAX
+        if not short or not text.isascii() or "\0" in text:
+            _check_words(context, path.format(row), refuse)
 
 
-def _check_context(context: Context, path: str, refuse: Refusal) -> None:
+def _check_words(context: Context, path: str, refuse: Refusal) -> None:
     """Each string by itself: slower, but it knows the path."""
-    hints_len = len(context.genre_hints)
-    if hints_len > limits.GENRE_HINTS_MAX:
-        raise refuse(f"{path}.genre_hints", f"at most {limits.GENRE_HINTS_MAX} hints", str(hints_len))
     for name in ("time_of_day", "day_of_week", "content_type"):
         check_text(getattr(context, name), 0, limits.CONTEXT_STRING_BYTES_MAX, f"{path}.{name}", refuse)
     for place, hint in enumerate(context.genre_hints):

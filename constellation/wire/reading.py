@@ -1,7 +1,8 @@
 """Typed decoding of untrusted bodies: msgspec does the work, here every way to fail becomes a problem with a path.
 
-Not of the declared type, nested too deeply, or a name twice in one object: `Malformed`. Of the right type but with a
-field missing, mistyped or out of range: what the body's `Refusal` makes. Used by the codecs of sync, reply, content.
+Not of the declared type or nested too deeply: `Malformed`. Of the right type but with a field missing, mistyped or
+out of range: what the body's `Refusal` makes. Of a name that comes twice in one object the last one counts, and it may
+not be the one that a proxy read. Used by the codecs of sync, reply, content.
 """
 
 import re
@@ -11,7 +12,6 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from constellation.errors import Malformed, Problem
-from constellation.wire.duplicates import Shape, refuse_duplicates
 from constellation.wire.media import Media
 
 SHOWN_MAX = 40
@@ -39,10 +39,9 @@ def refusal(problem: type[Problem]) -> Refusal:
 class Reader(Generic[Json, Msgpack]):
     """Decodes one kind of body to a Struct: one type for JSON, one for msgpack, which differ in ids and embeddings."""
 
-    def __init__(self, json: type[Json], msgpack: type[Msgpack], shape: Shape, refuse: Refusal) -> None:
+    def __init__(self, json: type[Json], msgpack: type[Msgpack], refuse: Refusal) -> None:
         self._json = msgspec.json.Decoder(json)
         self._msgpack = msgspec.msgpack.Decoder(msgpack)
-        self._shape = shape
         self._refuse = refuse
 
     def read(self, body: bytes, media: Media) -> Json | Msgpack:
@@ -58,12 +57,10 @@ class Reader(Generic[Json, Msgpack]):
         if media is Media.JSON and not body.isascii():
             body.decode()  # msgspec does not look into the strings that it skips
         try:
-            value = (self._json if media is Media.JSON else self._msgpack).decode(body)
+            return (self._json if media is Media.JSON else self._msgpack).decode(body)
         except msgspec.ValidationError as error:
             _SYNTAX[media].decode(body)  # a field is only to blame if all the bytes are what they claim to be
             raise _translate(str(error), self._refuse) from None
-        refuse_duplicates(body, media, self._shape)
-        return value
 
 
 _SYNTAX: dict[Media, msgspec.json.Decoder[msgspec.Raw] | msgspec.msgpack.Decoder[msgspec.Raw]] = {

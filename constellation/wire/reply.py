@@ -130,6 +130,5 @@ _refuse = refusal(InvalidPattern)
 _reader = Reader(
     json=_ReplyBody[str, JsonEmbedding],
     msgpack=_ReplyBody[Raw, MsgpackEmbedding],
-    shape={"global": {"similar": [{"context": {}}], "trending": [{}]}, "accepted": {}, "next_sync": {}},
     refuse=_refuse,
 )

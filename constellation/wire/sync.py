@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import xxhash
 from msgspec import Meta, Raw, Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from constellation import limits
 from constellation.errors import InvalidPattern, Problem, TooManyPatterns
@@ -30,7 +30,7 @@ from constellation.model import (
     SyncRequest,
     Trend,
 )
-from constellation.wire.ids import read_id, read_ids
+from constellation.wire.ids import NO_IDS, read_id, read_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
     Embedding,
@@ -81,7 +81,6 @@ def _refuse(path: str, expected: str, got: str) -> Problem:
 _reader = Reader(
     json=_SyncBody[str, JsonEmbedding],
     msgpack=_SyncBody[Raw, MsgpackEmbedding],
-    shape={"delta": {"patterns_added": [{"context": {}}], "patterns_updated": [{}]}},
     refuse=_refuse,
 )
 
@@ -157,14 +156,19 @@ def _read_delta(body: _AnyDelta) -> Delta:
 
 
 def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
+    if not bodies:
+        return replace(_NO_UPDATES)
     at = "delta.patterns_updated[{}]."
-    ids, rates, samples = [*zip(*map(astuple, bodies), strict=True)] or [()] * 3
+    ids, rates, samples = zip(*map(astuple, bodies), strict=True)
     check_range(samples, 1, limits.SAMPLE_COUNT_MAX, at + "additional_samples", _refuse)
     return RateUpdates(
         ids=read_ids(ids, at + "id", _refuse),
         rates=read_rates(rates, at + "new_success_rate", _refuse),
         samples=np.array(samples, np.uint32),
     )
+
+
+_NO_UPDATES = RateUpdates(ids=NO_IDS, rates=np.empty(0, np.float32), samples=np.empty(0, np.uint32))
 
 
 def _refuse_same_ids(ids: Ids) -> None:

@@ -130,7 +130,7 @@ FIELDS += [("delta", f"patterns_{name}") for name in ("added", "updated", "remov
 FIELDS += [(*ADDED, name) for name in pattern_fields(0)]
 FIELDS += [(*ADDED, "context", name) for name in pattern_fields(0)["context"]]
 FIELDS += [(*UPDATED, name) for name in ("id", "new_success_rate", "additional_samples")]
-"""Every field that must be there, once."""
+"""Every field that must be there."""
 
 ids = st.binary(min_size=16, max_size=16)
 rates = st.floats(0, 1, width=32).map(abs)

@@ -100,10 +100,3 @@ def test_a_cut_body_is_malformed(media: Media) -> None:
     for end in (0, 1, 20, len(body) // 2, len(body) - 1):
         with pytest.raises(Malformed):
             decode_content(body[:end], media)
-
-
-def test_a_name_twice_is_malformed() -> None:
-    body = encode(content_fields(), Media.JSON)
-    for old, new in ((b'"title"', b'"title":"x","title"'), (b'"year"', b'"year":1900,"year"')):
-        with pytest.raises(Malformed):
-            decode_content(body.replace(old, new), Media.JSON)
