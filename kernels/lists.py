@@ -10,7 +10,7 @@ Sketches and centroids have one common scale, so their integer inner product ord
 All arrays belong to `constellation.shard.similarity`, the only caller. Checked against `kernels.reference`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,15 @@ SPARSE = CAPACITY // 4
 """A list with fewer rows is dissolved, and no split leaves fewer: so N rows need at most N / SPARSE lists."""
 NEAR_LISTS = 48
 """Lists around a list that its rows may move to, and from."""
+
+Codes = npt.NDArray[np.int8]
+Sketch = npt.NDArray[np.int8]
+Query = npt.NDArray[np.int16]
+"""A sketch, or a code, widened to int16 for the inner loops."""
+Packed = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int32]
+Keys = npt.NDArray[np.int64]
+"""score << 32 | row: they order by score, then by row."""
 
 _MEANS_ROUNDS = 4
 _SMALLEST_SHARE = CAPACITY // SPARSE
@@ -77,7 +86,7 @@ def empty_level(lists: int, rows: int) -> Level:
 
 
 @inlined
-def _dot(a, b):
+def _dot(a: Any, b: Any) -> np.int32:
     """Inner product of two unpacked vectors of AXES components, int8 or int16, as int32."""
     s = np.int32(0)
     for j in range(AXES):
@@ -86,7 +95,7 @@ def _dot(a, b):
 
 
 @inlined
-def _packed_dot(packed, query):
+def _packed_dot(packed: Packed, query: Query) -> np.int32:
     """Inner product of a packed sketch with an int16 query, less a constant of the query: it orders, no more."""
     s = np.int32(0)
     for j in range(HALF):
@@ -96,7 +105,7 @@ def _packed_dot(packed, query):
 
 
 @inlined
-def _unpack(packed, out):
+def _unpack(packed: Packed, out: Sketch) -> None:
     """Twice the components of a packed sketch in steps, -15..15, into out (AXES,) int8."""
     for j in range(HALF):
         out[j] = np.int8(2 * np.int8(packed[j] & 15) - 15)
@@ -104,11 +113,11 @@ def _unpack(packed, out):
 
 
 @inlined
-def _pack(sketch, out):
+def _pack(sketch: Sketch, out: Packed) -> None:
     """Pack an int8 sketch (AXES,) into out (HALF,) uint8."""
     for j in range(HALF):
-        low = min(15, max(0, (sketch[j] + 8 * STEP) // STEP))
-        high = min(15, max(0, (sketch[HALF + j] + 8 * STEP) // STEP))
+        low = min(15, max(0, (int(sketch[j]) + 8 * STEP) // STEP))
+        high = min(15, max(0, (int(sketch[HALF + j]) + 8 * STEP) // STEP))
         out[j] = np.uint8(low | (high << 4))
 
 
@@ -116,15 +125,28 @@ def _pack(sketch, out):
 
 
 @compiled
-def search(lists, groups, codes, inverse, query, sketch, k, row_budget, rescore):
+def search(
+    lists: Level,
+    groups: Level,
+    codes: Codes,
+    inverse: npt.NDArray[np.float32],
+    query: Query,
+    sketch: Query,
+    k: int,
+    row_budget: int,
+    rescore: int,
+) -> tuple[Rows, npt.NDArray[np.float32]]:
     """The k rows most similar to a query, by exact int8 cosine among the best by sketch.
 
     codes (N, 384) int8, inverse (N,) float32 1/|code|; query (384,) int16, its sketch (AXES,) int16. Scans the
     nearest lists until `row_budget` rows were seen (all rows, if there are fewer) and scores the best `rescore`
-    exactly. Returns rows (<= k,) int32 and cosines (<= k,) float32, best first, equals by larger row. Fewer than k
-    only if the index holds no more. Cost: about 11 ns a row scanned, 150 ns a row scored (`bench.similarity`).
+    exactly; both are at least k. Returns min(k, rows held) rows int32 and cosines float32, best first, equals by
+    larger row. Cost: about 11 ns a row scanned, 150 ns a row scored (`bench.similarity`). Twin: `search`.
     """
-    keys = _scan(lists, _route(lists, groups, sketch, row_budget), sketch, rescore)
+    k = min(k, lists.counts[HELD])
+    if k < 1:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    keys = _scan(lists, _route(lists, groups, sketch, max(row_budget, k)), sketch, max(rescore, k))
     flat = codes.reshape(-1)
     width = codes.shape[1]
     norm = 0.0
@@ -154,7 +176,7 @@ def search(lists, groups, codes, inverse, query, sketch, k, row_budget, rescore)
 
 
 @compiled
-def _route(lists, groups, sketch, row_budget):
+def _route(lists: Level, groups: Level, sketch: Query, row_budget: int) -> Rows:
     """Numbers of the lists nearest to the sketch, nearest first, that hold `row_budget` rows together (or all)."""
     want = 16 + 2 * row_budget // CAPACITY
     among = max(4 * want, groups.counts[HELD] // _ROUTE_SHARE)
@@ -174,7 +196,7 @@ def _route(lists, groups, sketch, row_budget):
 
 
 @compiled
-def _nearest_groups(groups, sketch, among):
+def _nearest_groups(groups: Level, sketch: Query, among: int) -> Rows:
     """Numbers of the groups nearest to the sketch, nearest first, that hold `among` lists together (or all)."""
     keys = np.empty(groups.counts[USED], np.int64)
     used = 0
@@ -194,7 +216,7 @@ def _nearest_groups(groups, sketch, among):
 
 
 @compiled
-def _scan(level, probes, sketch, want):
+def _scan(level: Level, probes: Rows, sketch: Query, want: int) -> Keys:
     """Keys (score << 32 | row) int64 of the `want` rows of the probed lists with the largest inner product.
 
     In no order; ties go to the larger row. The next list is fetched while one is scored.
@@ -205,7 +227,7 @@ def _scan(level, probes, sketch, want):
     n = 0
     for p in range(probes.shape[0]):
         k = probes[p]
-        following = np.int64(probes[min(p + 1, probes.shape[0] - 1)])
+        following = int(probes[min(p + 1, probes.shape[0] - 1)])
         ahead = following * CAPACITY * HALF
         sketches = level.sketches[k]
         for i in range(level.sizes[k]):
@@ -218,7 +240,7 @@ def _scan(level, probes, sketch, want):
 
 
 @inlined
-def _offer(heap, n, key):
+def _offer(heap: Keys, n: int, key: np.int64) -> int:
     """Keep the key in a min-heap of the largest len(heap) keys, of which n are held; returns the new n."""
     if n < heap.shape[0]:
         _raise(heap, n, key)
@@ -229,7 +251,7 @@ def _offer(heap, n, key):
 
 
 @compiled
-def _raise(heap, i, key):
+def _raise(heap: Keys, i: int, key: np.int64) -> None:
     """Add a key at the end, i, of a min-heap."""
     while i > 0:
         parent = (i - 1) // 2
@@ -241,7 +263,7 @@ def _raise(heap, i, key):
 
 
 @compiled
-def _sink(heap, n, key):
+def _sink(heap: Keys, n: int, key: np.int64) -> None:
     """Replace the smallest of the n keys of a min-heap."""
     i = 0
     while True:
@@ -261,7 +283,7 @@ def _sink(heap, n, key):
 
 
 @compiled
-def insert(lists, groups, row, sketch):
+def insert(lists: Level, groups: Level, row: int, sketch: Sketch) -> None:
     """Put a row, which must be in no list, into the nearest list; split that when it is full. sketch (AXES,) int8."""
     packed = np.empty(HALF, np.uint8)
     _pack(sketch, packed)
@@ -276,7 +298,7 @@ def insert(lists, groups, row, sketch):
 
 
 @compiled
-def remove(lists, groups, row):
+def remove(lists: Level, groups: Level, row: int) -> None:
     """Take a row, which must be in a list, out of it; dissolve the list when few are left."""
     k = _take(lists, row)
     if lists.sizes[k] < SPARSE and groups.counts[HELD] > 1:
@@ -284,7 +306,7 @@ def remove(lists, groups, row):
 
 
 @compiled
-def settle(lists, groups, k):
+def settle(lists: Level, groups: Level, k: int) -> None:
     """Re-centre list k and move each of its rows that has a nearer list close by to that one.
 
     Called for every list in turn while the shard is idle: one pass of k-means over the lists, a list at a time.
@@ -307,7 +329,7 @@ def settle(lists, groups, k):
 
 
 @compiled
-def _split_list(lists, groups, k):
+def _split_list(lists: Level, groups: Level, k: int) -> None:
     """Split a full list, tell the groups, and let the rows around find their nearest list again."""
     new = _new_list(lists)
     _split(lists, k, new)
@@ -323,7 +345,7 @@ def _split_list(lists, groups, k):
 
 
 @compiled
-def _attract(lists, target, k):
+def _attract(lists: Level, target: int, k: int) -> None:
     """Move the rows of list k that are nearer to list `target` there, until one place is left in it."""
     sketch = np.empty(AXES, np.int8)
     for i in range(lists.sizes[k] - 1, -1, -1):
@@ -335,7 +357,7 @@ def _attract(lists, target, k):
 
 
 @compiled
-def _dissolve(lists, groups, k):
+def _dissolve(lists: Level, groups: Level, k: int) -> None:
     """Hand the rows of list k to the lists nearest to them and put k on the stack of free lists."""
     _detach(groups, k)
     sketch = np.empty(AXES, np.int8)
@@ -349,32 +371,32 @@ def _dissolve(lists, groups, k):
 
 
 @compiled
-def _nearest_list(groups, sketch):
-    return _scan(groups, _nearest_groups(groups, sketch, 4 * CAPACITY), sketch, 1)[0] & _LOW
+def _nearest_list(groups: Level, sketch: Query) -> int:
+    return int(_scan(groups, _nearest_groups(groups, sketch, 4 * CAPACITY), sketch, 1)[0] & _LOW)
 
 
 @compiled
-def _near(lists, groups, k):
+def _near(lists: Level, groups: Level, k: int) -> Keys:
     """The NEAR_LISTS lists nearest to list k, itself among them."""
     sketch = lists.centroids[k].astype(np.int16)
     return _scan(groups, _nearest_groups(groups, sketch, 4 * CAPACITY), sketch, NEAR_LISTS) & _LOW
 
 
 @compiled
-def _best_of(lists, candidates, sketch, k):
+def _best_of(lists: Level, candidates: Keys, sketch: Sketch, k: int) -> int:
     """The list, k or one of the candidates, whose centroid has the largest inner product; k in case of doubt."""
-    best = np.int64(k)
+    best = k
     highest = _dot(lists.centroids[k], sketch)
     for i in range(candidates.shape[0]):
         score = _dot(lists.centroids[candidates[i]], sketch)
         if score > highest:
             highest = score
-            best = candidates[i]
+            best = int(candidates[i])
     return best
 
 
 @compiled
-def _attach(lists, groups, k):
+def _attach(lists: Level, groups: Level, k: int) -> None:
     """Put list k, which must be in no group, into the group nearest to its centroid; split that when it is full."""
     packed = np.empty(HALF, np.uint8)
     _pack(lists.centroids[k], packed)
@@ -395,7 +417,7 @@ def _attach(lists, groups, k):
 
 
 @compiled
-def _detach(groups, k):
+def _detach(groups: Level, k: int) -> None:
     """Take list k out of its group; an empty group can be used again."""
     g = _take(groups, k)
     if groups.sizes[g] == 0:
@@ -406,22 +428,22 @@ def _detach(groups, k):
 
 
 @compiled
-def _new_list(level):
+def _new_list(level: Level) -> int:
     if level.counts[FREE] > 0:
         level.counts[FREE] -= 1
-        return np.int64(level.free[level.counts[FREE]])
+        return int(level.free[level.counts[FREE]])
     level.counts[USED] += 1
-    return level.counts[USED] - 1
+    return int(level.counts[USED] - 1)
 
 
 @compiled
-def _free_list(level, k):
+def _free_list(level: Level, k: int) -> None:
     level.free[level.counts[FREE]] = k
     level.counts[FREE] += 1
 
 
 @compiled
-def _put(level, k, row, packed):
+def _put(level: Level, k: int, row: int, packed: Packed) -> None:
     """Append a row to list k, which must have room."""
     slot = level.sizes[k]
     for j in range(HALF):
@@ -433,10 +455,10 @@ def _put(level, k, row, packed):
 
 
 @compiled
-def _take(level, row):
+def _take(level: Level, row: int) -> int:
     """Take a row out of its list; the last of the list moves into its place. Returns the list."""
     place = np.int64(level.home[row]) - 1
-    k = place // CAPACITY
+    k = int(place // CAPACITY)
     slot = place % CAPACITY
     last = level.sizes[k] - 1
     if slot != last:
@@ -452,7 +474,7 @@ def _take(level, row):
 
 
 @compiled
-def _move(level, row, target):
+def _move(level: Level, row: int, target: int) -> None:
     place = np.int64(level.home[row]) - 1
     packed = level.sketches[place // CAPACITY, place % CAPACITY].copy()
     _take(level, row)
@@ -460,7 +482,7 @@ def _move(level, row, target):
 
 
 @compiled
-def _split(level, k, new):
+def _split(level: Level, k: int, new: int) -> None:
     """Split list k by spherical 2-means, seeded with two far rows; the second half goes to the empty list `new`.
 
     A split that would leave one half under a quarter is cut at the median lean instead.
@@ -496,7 +518,7 @@ def _split(level, k, new):
 
 
 @compiled
-def _farthest(sketches, sketch):
+def _farthest(sketches: npt.NDArray[np.int8], sketch: Sketch) -> int:
     """The index of the row of sketches (n, AXES) with the smallest inner product with the sketch."""
     farthest = 0
     lowest = _dot(sketches[0], sketch)
@@ -509,7 +531,7 @@ def _farthest(sketches, sketch):
 
 
 @compiled
-def _centre(level, target, k, side, which):
+def _centre(level: Level, target: int, k: int, side: npt.NDArray[np.int8], which: int) -> None:
     """Make the mean direction of the rows of list k with side == which the centroid of list `target`."""
     total = np.zeros(AXES, np.int32)
     sketch = np.empty(AXES, np.int8)

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 LINE_BYTES = 64
 
-if config.DISABLE_JIT:
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
 
     def prefetch(array: Any, offset: int) -> None:
         """Nothing to hint without the JIT."""
@@ -28,7 +28,7 @@ else:
             data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
             word = ir.IntType(32)
             pointer = ir.IntType(8).as_pointer()
-            hint = cgutils.get_or_insert_function(
+            hint = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
                 builder.module, ir.FunctionType(ir.VoidType(), [pointer, word, word, word]), "llvm.prefetch.p0"
             )
             address = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)

@@ -222,3 +222,42 @@ def top_k(values: Array, live: Array, k: int) -> Array:
     indices = [i for i in range(len(values)) if live[i] and not math.isnan(values[i])]
     indices.sort(key=lambda i: (-values[i], i))
     return np.array(indices[: max(0, k)], np.int32)
+
+
+# Lists
+
+
+def search(codes: Array, inverse: Array, rows: Array, query: Array, k: int) -> tuple[Array, Array]:
+    """Every row scored, in steps of 2^-30; sorted by (-score, -row), the first k and their cosines."""
+    unit = np.float32(2**30 / math.sqrt(sum(q * q for q in query.tolist())))
+    dots: Array = codes[rows].astype(np.int64) @ query.astype(np.int64)
+    steps = np.trunc(dots.astype(np.float32) * inverse[rows] * unit)
+    order = np.lexsort((-rows, -steps))[:k]
+    return rows[order], steps[order] / np.float32(2**30)
+
+
+def pack(sketch: Array) -> Array:
+    """Components as steps 0..15 of width 7, the second half in the high bits."""
+    steps = np.clip(np.floor((sketch.astype(np.float64) + 56) / 7), 0, 15).astype(np.uint8)
+    half = len(steps) // 2
+    packed: Array = steps[:half] + 16 * steps[half:]
+    return packed
+
+
+# Chains
+
+
+class Chains(dict[int, list[int]]):
+    """Rows by device, newest first."""
+
+    def rows_of(self, device: int) -> list[int]:
+        """A copy."""
+        return list(self.get(device, []))
+
+    def link(self, device: int, row: int) -> None:
+        """In front."""
+        self.setdefault(device, []).insert(0, row)
+
+    def unlink(self, device: int, row: int) -> None:
+        """Out."""
+        self[device].remove(row)

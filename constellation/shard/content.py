@@ -7,7 +7,7 @@ a tenth of it is dead (removing nodes from a graph costs recall). Owned by the s
 
 import numpy as np
 import numpy.typing as npt
-from usearch.index import Index, MetricKind, ScalarKind
+from usearch.index import Index
 
 from constellation.errors import NotFound, ShardFull
 from constellation.limits import RETRY_AFTER_S
@@ -86,8 +86,8 @@ class Graph:
     def __init__(self) -> None:
         self._index = Index(
             ndim=DIM,
-            metric=MetricKind.Cos,
-            dtype=ScalarKind.I8,
+            metric="cos",
+            dtype="i8",
             connectivity=16,
             expansion_add=64,
             expansion_search=32,
@@ -107,12 +107,15 @@ class Graph:
         self._index.add(node, code, threads=1)
 
     def nearest(self, code: Vector) -> int | None:
-        if not self._numbers:
-            return None
-        found = self._index.search(code, _FOUND, threads=1)
-        for node, distance in zip(found.keys.tolist(), found.distances.tolist(), strict=True):
-            if distance > 1 - CREDIT_COSINE_MIN:
-                return None
-            if self._numbers[node] >= 0:
-                return self._numbers[node]
+        """Number of the nearest live item, if it is close enough. Where tombstones lie before it, asks for more."""
+        wanted = min(_FOUND, len(self._numbers))
+        while wanted:
+            found = self._index.search(code, wanted, threads=1)
+            for node, distance in zip(found.keys.tolist(), found.distances.tolist(), strict=True):
+                number: int = self._numbers[node]
+                if distance > 1 - CREDIT_COSINE_MIN:
+                    return None
+                if number >= 0:
+                    return number
+            wanted = min(8 * wanted, len(self._numbers)) if wanted < len(self._numbers) else 0
         return None

@@ -80,7 +80,8 @@ class Patterns:
     def weights(self, rows: Rows) -> npt.NDArray[np.float64]:
         """What each pattern counts for among its device's: success rate x capped sample count."""
         capped = np.minimum(self.counts[rows], WEIGHT_COUNT_CAP)
-        return self.rates[rows].astype(np.float64) * capped
+        weights: npt.NDArray[np.float64] = self.rates[rows].astype(np.float64) * capped
+        return weights
 
     def gather(self, rows: Rows) -> PatternBatch:
         """The patterns of these rows (n,), in their order."""

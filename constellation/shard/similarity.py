@@ -108,6 +108,7 @@ class SimilarityIndex:
     def _sketch(self, code: Vector) -> npt.NDArray[np.float32]:
         vector = code.astype(np.float32)
         vector *= 1 / np.sqrt(vector @ vector)
-        sketch = self._axes @ vector
+        sketch: npt.NDArray[np.float32] = self._axes @ vector
         np.rint(sketch, out=sketch)
-        return np.clip(sketch, -127, 127, out=sketch)
+        np.clip(sketch, -127, 127, out=sketch)
+        return sketch

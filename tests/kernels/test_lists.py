@@ -1,0 +1,306 @@
+"""Inverted lists: what holds after any change, exact answers where everything is looked at, and arrays long enough.
+
+The logic runs as plain Python with lists of eight places, where a hundred rows meet every case; the compiled kernels
+run with their own constants on what is worst for them.
+"""
+
+from collections import deque
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kernels import compiled, lists, reference
+from tests.kernels.levels import Levels, Sketches, in_use, sketches_of
+from tests.kernels.levels import small_lists as make_small_lists
+from tests.kernels.material import same, unit
+
+SMALL = make_small_lists()
+MODULES = [pytest.param(SMALL, id="small"), pytest.param(lists, id="compiled")] if compiled.JIT else [SMALL]
+over_modules = pytest.mark.parametrize("module", MODULES)
+
+Codes = npt.NDArray[np.int8]
+
+
+class ListsMachine(RuleBasedStateMachine):
+    """Rows around a few places that repeat, drift and vanish."""
+
+    rows = 120
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = Levels(SMALL, self.rows, slack=2)
+        self.free = list(range(self.rows))
+
+    @rule(seed=st.integers(0, 5), n=st.integers(1, 30), spread=st.sampled_from([0, 1, 20, 200]))
+    def insert_near_one_place(self, seed: int, n: int, spread: int) -> None:
+        rng = np.random.default_rng(seed)
+        place = rng.integers(-99, 100, SMALL.AXES)
+        noise = np.random.default_rng(len(self.free)).integers(-spread, spread + 1, (n, SMALL.AXES))
+        made = sketches_of(place + noise + 0.5, SMALL)
+        for sketch in made[: len(self.free)]:
+            self.levels.insert(self.free.pop(), sketch)
+
+    @precondition(lambda self: self.levels.held)
+    @rule(at=st.integers(0, 200), n=st.integers(1, 12))
+    def remove_some(self, at: int, n: int) -> None:
+        for _ in range(min(n, len(self.levels.held))):
+            self._remove(sorted(self.levels.held)[at % len(self.levels.held)])
+
+    @precondition(lambda self: self.levels.held)
+    @rule(at=st.integers(0, 200), left=st.integers(0, 8))
+    def thin_out_a_list(self, at: int, left: int) -> None:
+        level = self.levels.lists
+        used = in_use(level)
+        k = used[at % len(used)]
+        for row in level.rows[k, : level.sizes[k]].tolist()[left:]:
+            self._remove(row)
+
+    @precondition(lambda self: self.levels.lists.counts[0])
+    @rule(times=st.integers(1, 3))
+    def settle_every_list(self, times: int) -> None:
+        for _ in range(times):
+            for k in range(self.levels.lists.counts[0] + 1):
+                self.levels.settle(k)
+
+    @rule()
+    def remove_all(self) -> None:
+        for row in sorted(self.levels.held):
+            self._remove(row)
+
+    def _remove(self, row: int) -> None:
+        self.levels.remove(row)
+        self.free.append(row)
+
+    @invariant()
+    def all_holds(self) -> None:
+        self.levels.check()
+
+
+ListsMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+test_every_row_is_in_one_list_and_every_list_in_one_group: Any = ListsMachine.TestCase
+
+
+def clustered(module: ModuleType, n: int, clusters: int, noise: float, seed: int) -> Codes:
+    """(n, AXES) codes around so many directions."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((clusters, module.AXES))
+    made = centres[rng.integers(0, clusters, n)] + noise * rng.standard_normal((n, module.AXES))
+    return np.rint(made * (127 / np.abs(made).max(axis=1, keepdims=True))).astype(np.int8)
+
+
+def filled(module: ModuleType, codes: Codes) -> Levels:
+    levels = Levels(module, len(codes))
+    for row, sketch in enumerate(sketches_of(codes, module)):
+        levels.insert(row, sketch)
+    return levels
+
+
+def scale(module: ModuleType, rows_in_lists: int) -> int:
+    """So many rows of a module with small lists, for one with large lists."""
+    return int(rows_in_lists * module.CAPACITY // SMALL.CAPACITY)
+
+
+@over_modules
+@pytest.mark.parametrize("spread", [0, 3, 60])
+def test_lists_are_few_whatever_comes_and_goes(module: ModuleType, spread: int, rng: np.random.Generator) -> None:
+    """Many equal rows (spread 0), near ones and scattered ones: filled, thinned at random, filled, emptied."""
+    n = scale(module, 250)
+    base = rng.integers(-80, 80, module.AXES)
+    made = sketches_of(base + rng.integers(-spread, spread + 1, (n, module.AXES)) + 0.5, module)
+    levels = Levels(module, n, slack=2)
+    for row in range(n):
+        levels.insert(row, made[row])
+    levels.check()
+    for round_number in range(2):
+        for row in rng.permutation(n)[: n - 5 * (round_number + 1)].tolist():
+            levels.remove(row)
+        levels.check()
+        for row in sorted(set(range(n)) - set(levels.held)):
+            levels.insert(row, made[row])
+        levels.check()
+    for k in range(levels.lists.counts[0]):
+        levels.settle(k)
+    levels.check()
+    for row in range(n):
+        levels.remove(row)
+    levels.check()
+    assert len(in_use(levels.lists)) == 1
+
+
+@over_modules
+def test_lists_are_few_when_topics_drift(module: ModuleType, rng: np.random.Generator) -> None:
+    """The place where rows come in wanders, the oldest leave: what was a topic becomes empty lists."""
+    n = scale(module, 60)
+    levels = Levels(module, n, slack=2)
+    waiting: deque[int] = deque(range(n))
+    place = rng.standard_normal(module.AXES)
+    lists_used = 0
+    for step in range(5 * n):
+        place += 0.02 * rng.standard_normal(module.AXES)
+        row = waiting.popleft()
+        if row in levels.held:
+            levels.remove(row)
+        near = place + 0.2 * rng.standard_normal(module.AXES)
+        levels.insert(row, sketches_of(near[None], module)[0])
+        waiting.append(row)
+        if step % 10 == 0 and levels.lists.counts[0]:
+            levels.settle(step // 10 % int(levels.lists.counts[0]))
+        if step % (n // 6) == 0:
+            levels.check()
+            lists_used = max(lists_used, len(in_use(levels.lists)))
+    levels.check()
+    assert 2 < lists_used <= n // module.SPARSE
+
+
+@over_modules
+def test_insert_and_remove_at_one_place_use_no_more_lists(module: ModuleType, rng: np.random.Generator) -> None:
+    """A list on the edge of a split, and lists on the edge of being dissolved, crossed again and again."""
+    n = scale(module, 30)
+    made = sketches_of(rng.standard_normal((n, module.AXES)), module)
+    levels = Levels(module, n, slack=2)
+    for row in range(n - 2):
+        levels.insert(row, made[row])
+    for _ in range(3 * module.CAPACITY):
+        levels.insert(n - 1, made[0])
+        levels.insert(n - 2, made[0])
+        levels.remove(n - 1)
+        levels.remove(n - 2)
+    levels.check()
+    biggest = int(np.argmax(levels.lists.sizes))
+    for _ in range(10):  # one list down to the edge, over it, and back
+        rows = levels.lists.rows[biggest, : levels.lists.sizes[biggest]].tolist()
+        for row in rows[: max(1, len(rows) - module.SPARSE + 1)]:
+            sketch = levels.held[row]
+            levels.remove(row)
+            levels.insert(row, sketch)
+        levels.check()
+
+
+@over_modules
+def test_dissolved_lists_flow_into_full_ones(module: ModuleType, rng: np.random.Generator) -> None:
+    """Every list but those at one place is thinned out, so that their rows fill and split what is near."""
+    n = scale(module, 120)
+    codes = clustered(module, n, 6, 0.4, 1)
+    levels = filled(module, codes)
+    for _ in range(6):
+        for k in in_use(levels.lists):
+            rows = levels.lists.rows[k, : levels.lists.sizes[k]].tolist()
+            for row in rows[: len(rows) - module.SPARSE]:
+                levels.remove(row)
+        levels.check()
+        lightest = in_use(levels.lists)[0]
+        for row in levels.lists.rows[lightest, : levels.lists.sizes[lightest]].tolist():
+            levels.remove(row)
+        levels.check()
+        if len(in_use(levels.lists)) == 1:
+            break
+
+
+@over_modules
+@pytest.mark.parametrize("kind", ["equal", "two points", "one far", "spread"])
+def test_a_split_leaves_a_quarter_on_each_side(module: ModuleType, kind: str, rng: np.random.Generator) -> None:
+    n = module.CAPACITY
+    made: Sketches = np.tile(sketches_of(rng.standard_normal((1, module.AXES)), module), (n, 1))
+    if kind == "two points":
+        made[: n // 8] = -made[0]
+    elif kind == "one far":
+        made[-1] = -made[0]
+    elif kind == "spread":
+        made = sketches_of(rng.standard_normal((n, module.AXES)), module)
+    levels = Levels(module, n)
+    for row in range(n):
+        levels.insert(row, made[row])
+    levels.check()
+    sizes = [int(levels.lists.sizes[k]) for k in in_use(levels.lists)]
+    assert len(sizes) == 2 and sum(sizes) == n and min(sizes) >= n // 4
+
+
+@over_modules
+def test_settle_never_fills_a_list(module: ModuleType, rng: np.random.Generator) -> None:
+    """All rows want to be in one list: it takes what it has places for, but keeps one."""
+    n = scale(module, 60)
+    codes = clustered(module, n, 3, 0.5, 2)
+    levels = filled(module, codes)
+    wanted = in_use(levels.lists)[0]
+    for k in in_use(levels.lists):
+        if k != wanted:
+            levels.lists.centroids[k] = -levels.lists.centroids[wanted]
+    for k in range(levels.lists.counts[0]):
+        levels.settle(k)
+    levels.check()
+
+
+@over_modules
+@pytest.mark.parametrize("held", [1, 5, 40, 400])
+def test_a_search_that_looks_at_everything_is_exact(module: ModuleType, held: int, rng: np.random.Generator) -> None:
+    codes = clustered(module, 500, 5, 0.5, held)
+    codes[::3] = codes[0]
+    inverse = unit(codes)
+    levels = filled(module, codes)
+    for row in rng.permutation(500)[held:].tolist():
+        levels.remove(row)
+    rows = np.array(sorted(levels.held), np.int32)
+    for k in (0, 1, 3, held, held + 7):
+        for query in (codes[0], codes[7], clustered(module, 1, 1, 1, k)[0]):
+            got_rows, got_cosines = levels.search(codes, inverse, query, k, held, held)
+            wanted_rows, wanted_cosines = reference.search(codes, inverse, rows, query, k)
+            same(got_rows, wanted_rows)
+            same(got_cosines, wanted_cosines)
+            exact = codes[got_rows].astype(float) @ query / np.linalg.norm(codes[got_rows].astype(float), axis=1)
+            np.testing.assert_allclose(got_cosines, exact / np.linalg.norm(query.astype(float)), atol=1e-6)
+
+
+@over_modules
+@pytest.mark.parametrize("budget", [0, 1, 30, 10_000])
+def test_any_budget_gives_as_many_results_as_there_are(
+    module: ModuleType, budget: int, rng: np.random.Generator
+) -> None:
+    codes = clustered(module, 300, 4, 0.5, budget)
+    levels = filled(module, codes)
+    for row in range(0, 300, 2):
+        levels.remove(row)
+    for k in (1, 10, 149, 150, 151, 500):
+        rows, cosines = levels.search(codes, unit(codes), codes[1], k, budget, 0)
+        assert len(rows) == len(set(rows.tolist())) == min(k, 150)
+        assert set(rows.tolist()) <= levels.held.keys()
+        assert (np.diff(cosines) <= 0).all()
+
+
+@over_modules
+def test_nothing_is_found_in_empty_levels(module: ModuleType) -> None:
+    codes = clustered(module, 2, 1, 0.5, 1)
+    levels = Levels(module, 2)
+    assert len(levels.search(codes, unit(codes), codes[0], 5, 5, 5)[0]) == 0
+    levels.insert(1, sketches_of(codes, module)[1])
+    assert levels.search(codes, unit(codes), codes[0], 5, 5, 5)[0].tolist() == [1]
+    levels.remove(1)
+    levels.check()
+    assert len(levels.search(codes, unit(codes), codes[0], 5, 5, 5)[0]) == 0
+
+
+@pytest.mark.skipif(not compiled.JIT, reason="many rows")
+def test_a_search_of_a_tenth_of_the_rows_finds_most_of_the_nearest(rng: np.random.Generator) -> None:
+    codes = clustered(lists, 20_000, 200, 0.7, 3)
+    inverse = unit(codes)
+    levels = filled(lists, codes)
+    rows = np.arange(len(codes), dtype=np.int32)
+    found = 0
+    for query in codes[rng.integers(0, len(codes), 50)]:
+        got, _ = levels.search(codes, inverse, query, 50, 2_000, 200)
+        found += len(np.intersect1d(got, reference.search(codes, inverse, rows, query, 50)[0]))
+    assert found / 50 / 50 > 0.9
+
+
+def test_a_packed_sketch_is_that_of_its_twin() -> None:
+    """Every int8 in either half of a byte."""
+    for low in range(-128, 128):
+        sketch = np.array([low, -low - 1, 5, low], np.int8)
+        packed = np.empty(2, np.uint8)
+        SMALL._pack(sketch, packed)
+        same(packed, reference.pack(sketch))
