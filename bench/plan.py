@@ -54,11 +54,18 @@ class Timings:
 
     def __init__(self) -> None:
         self.ms: list[float] = []
+        self._started = 0.0
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        self.ms.append((time.perf_counter() - self._started) * 1e3)
 
     def measure(self, work: Callable[Arguments, Item], *arguments: Arguments.args, **named: Arguments.kwargs) -> Item:
-        started = time.perf_counter()
+        self.start()
         result = work(*arguments, **named)
-        self.ms.append((time.perf_counter() - started) * 1e3)
+        self.stop()
         return result
 
     @property

@@ -86,12 +86,14 @@ class Library(NamedTuple):
 class Households(NamedTuple):
     """h devices with p patterns each.
 
-    device_ids (h, 16) uint8; interests (h, 3) int32 films, -1 where there are fewer; films (h, p) int32: the film
-    behind each pattern. The patterns, household by household: h x p ids, codes, rates and counts.
+    device_ids (h, 16) uint8; interests (h, 3) int32 films, -1 where there are fewer; even (h,) bool: its interests weigh
+    alike; films (h, p) int32: the film behind each pattern. The patterns, household by household: h x p ids, codes,
+    rates and counts.
     """
 
     device_ids: Ids
     interests: Films
+    even: npt.NDArray[np.bool_]
     films: Films
     ids: Ids
     codes: Codes
@@ -100,6 +102,11 @@ class Households(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.device_ids)
+
+    def rows_of(self, household: int) -> slice:
+        """Where its patterns are."""
+        a_device = self.films.shape[1]
+        return slice(household * a_device, (household + 1) * a_device)
 
     def interest_counts(self) -> npt.NDArray[np.int64]:
         counts: npt.NDArray[np.int64] = (self.interests >= 0).sum(axis=1)
@@ -119,14 +126,17 @@ def load_library(patterns: int, seed: int) -> Library:
 
 def make_households(part: Part, count: int, interests: int | None, rng: np.random.Generator) -> Households:
     """Households with that many interests, or with one to three. An interest is a film; each pattern is one of the
-    household's interests mixed with neighbours of it. Interests weigh unevenly, one up to twice as much as another."""
+    household's interests mixed with neighbours of it. In one household of two all interests have as many patterns, in
+    the other the second has half as many as the first, the third half as many again."""
     counts = rng.integers(1, INTERESTS_MAX + 1, count) if interests is None else np.full(count, interests)
     chosen = rng.integers(0, len(part.vectors), (count, INTERESTS_MAX), dtype=np.int32)
     chosen[np.arange(INTERESTS_MAX) >= counts[:, None]] = -1
-    films = np.take_along_axis(chosen, _draw_interest(counts, rng), axis=1)
+    even = rng.random(count) < 0.5
+    films = np.take_along_axis(chosen, _deal_interests(counts, even), axis=1)
     return Households(
         device_ids=rng.integers(0, 256, (count, ID_BYTES), dtype=np.uint8),
         interests=chosen,
+        even=even,
         films=films,
         ids=make_ids(films.size, rng),
         codes=part.patterns(films.reshape(-1), rng),
@@ -195,10 +205,9 @@ def make_request(
 
 def first_syncs(households: Households, rng: np.random.Generator) -> Iterator[SyncRequest]:
     """Each household tells all its patterns at once."""
-    a_device = households.films.shape[1]
     for number in range(len(households)):
-        rows = slice(number * a_device, (number + 1) * a_device)
-        contexts = draw_contexts(a_device, rng)
+        rows = households.rows_of(number)
+        contexts = draw_contexts(PATTERNS_A_DEVICE, rng)
         batch = _batch(
             households.ids[rows], households.codes[rows], households.rates[rows], households.counts[rows], contexts
         )
@@ -222,17 +231,14 @@ def _batch(
     return PatternBatch(ids, codes, rates, counts, created_at=times, updated_at=times, contexts=contexts)
 
 
-def _draw_interest(counts: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _deal_interests(counts: npt.NDArray[np.int64], even: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """(h, p): which of its interests each pattern of a household comes from; every interest at least once."""
-    households = len(counts)
-    weights = rng.uniform(0.5, 1.0, (households, INTERESTS_MAX))
+    weights = np.where(even[:, None], 1.0, 0.5 ** np.arange(INTERESTS_MAX))
     weights[np.arange(INTERESTS_MAX) >= counts[:, None]] = 0
     bounds = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
-    draws = rng.random((households, PATTERNS_A_DEVICE))
-    which: npt.NDArray[np.int64] = (draws[:, :, None] > bounds[:, None, :-1]).sum(axis=2)
-    for interest in range(INTERESTS_MAX):
-        which[counts > interest, interest] = interest
-    return which
+    places = (np.arange(PATTERNS_A_DEVICE) + 0.5) / PATTERNS_A_DEVICE
+    dealt: npt.NDArray[np.int64] = (places[None, :, None] > bounds[:, None, :-1]).sum(axis=2)
+    return dealt
 
 
 def _part(vectors: Vectors) -> Part:
