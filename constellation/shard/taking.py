@@ -77,11 +77,11 @@ class Taking:
 
     def take(self, device: int, delta: Delta, prepared: Prepared, moment: Moment) -> Accepted:
         """Apply the delta to the device's patterns, in order: added, updated, removed."""
-        accepted = Accepted(filtered=len(delta.added) - len(prepared.words))
-        if len(delta.added):
-            self._drop_filtered(device, delta.added.ids[~prepared.kept])
-            accepted.added = len(prepared.words)
-            accepted.evicted = self._add(device, delta.added, prepared, moment)
+        accepted = Accepted(
+            added=len(prepared.words),
+            filtered=len(delta.added) - len(prepared.words),
+            evicted=self._add(device, delta.added, prepared, moment) if len(delta.added) else 0,
+        )
         for i in range(len(delta.updated)):
             if self._update(device, delta.updated, i, moment):
                 accepted.updated += 1
@@ -106,35 +106,39 @@ class Taking:
                 )
             self._drop(device, row)
 
-    def _drop_filtered(self, device: int, ids: Ids) -> None:
-        for row in self._patterns.find(device, ids).tolist():
-            if row >= 0:
-                self._drop(device, row)
-
     def _add(self, device: int, added: PatternBatch, prepared: Prepared, moment: Moment) -> int:
-        """Store the kept patterns; returns how many patterns were evicted for them."""
-        patterns = self._patterns
-        kept = np.flatnonzero(prepared.kept).tolist()
-        before: dict[int, int] = {}
-        for i, row, words in zip(
-            kept, patterns.find(device, added.ids[prepared.kept]).tolist(), prepared.words, strict=True
-        ):
-            if row < 0:
-                row = patterns.new_row(device, added.ids[i])
-                chains.link(self._devices.first, patterns.following, device, row)
-                self._devices.patterns[device] += 1
-                before[row] = 0
-            else:
-                self._withdraw(row)
-                patterns.credited_item[row] = -1
-                before[row] = int(patterns.counts[row])
-            patterns.write(row, added, i, words, moment.version)
+        """Store the kept patterns, drop the filtered ones; returns how many patterns were evicted."""
+        words = iter(prepared.words)
+        known: dict[int, int] = {}
+        for i, kept in enumerate(prepared.kept.tolist()):
+            row = int(self._patterns.find(device, added.ids[i : i + 1])[0])
+            if kept:
+                row, count = self._store(device, row, added, i, next(words), moment)
+                known.setdefault(row, count)
+            elif row >= 0:
+                known.pop(row, None)
+                self._drop(device, row)
         evicted = self._evict(device)
-        for row, count in before.items():
-            if row not in evicted:
-                self._serve(row)
-                self._credit(device, row, max(0, int(patterns.counts[row]) - count), moment)
+        for row in [row for row in known if row not in evicted]:
+            self._serve(row)
+            self._credit(device, row, max(0, int(self._patterns.counts[row]) - known[row]), moment)
         return len(evicted)
+
+    def _store(
+        self, device: int, row: int, added: PatternBatch, i: int, words: Words, moment: Moment
+    ) -> tuple[int, int]:
+        """Write pattern i to the row that it has, or a new one if `row` is -1; the row and the count it had before."""
+        patterns = self._patterns
+        if row < 0:
+            row, count = patterns.new_row(device, added.ids[i]), 0
+            chains.link(self._devices.first, patterns.following, device, row)
+            self._devices.patterns[device] += 1
+        else:
+            count = int(patterns.counts[row])
+            self._withdraw(row)
+            patterns.credited_item[row] = -1
+        patterns.write(row, added, i, words, moment.version)
+        return row, count
 
     def _evict(self, device: int) -> set[int]:
         """Drop the lightest patterns over the limit, of equal ones the longest stored."""

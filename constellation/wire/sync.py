@@ -6,7 +6,6 @@ A body is valid as a whole or refused as a whole. Field names and limits are tho
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeAlias
-from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -88,8 +87,7 @@ _reader = Reader(
 def decode_sync(body: bytes, media: Media) -> SyncRequest:
     """The request that a decompressed body holds.
 
-    Raises `Malformed`, `TooManyPatterns` and `InvalidPattern`. Of two patterns with one id in `patterns_added` the
-    second one is refused: nobody could say which of them is meant. An id may be updated more than once, in order.
+    Raises `Malformed`, `TooManyPatterns` and `InvalidPattern`. An id may come more than once: all is applied in order.
     """
     sync = _reader.read(body, media)
     return SyncRequest(device_id=read_id(sync.device_id, "device_id", _refuse), delta=_read_delta(sync.delta))
@@ -149,7 +147,6 @@ def _read_delta(body: _AnyDelta) -> Delta:
     if body.sequence is not None:
         check_range([body.sequence], 1, VERSION_MAX, "delta.sequence", _refuse)
     added = read_patterns(body.patterns_added, "delta.patterns_added", _refuse)
-    _refuse_same_ids(added.ids)
     updated = _read_updates(body.patterns_updated)
     removed = read_ids(body.patterns_removed, "delta.patterns_removed[{}]", _refuse)
     return Delta(added, updated, removed, body.local_version, body.sequence, _fingerprint(added, updated, removed))
@@ -169,14 +166,6 @@ def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
 
 
 _NO_UPDATES = RateUpdates(ids=NO_IDS, rates=np.empty(0, np.float32), samples=np.empty(0, np.uint32))
-
-
-def _refuse_same_ids(ids: Ids) -> None:
-    seen = set()
-    for row, pattern_id in enumerate(map(bytes, ids)):
-        if pattern_id in seen:
-            raise _refuse(f"delta.patterns_added[{row}].id", "an id that comes once", f"{UUID(bytes=pattern_id)} again")
-        seen.add(pattern_id)
 
 
 def _fingerprint(added: PatternBatch, updated: RateUpdates, removed: Ids) -> int:

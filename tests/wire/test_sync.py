@@ -186,3 +186,10 @@ def test_fingerprint_stays_the_same_between_releases() -> None:
 
 
 FINGERPRINT = 2_072_698_624_934_020_414
+
+
+@BOTH
+def test_equal_ids_are_kept_in_order(media: Media) -> None:
+    fields = changed(sync_fields(), ("delta", "patterns_added", 2, "id"), lambda _: uuid_text(1))
+    ids = [UUID(bytes=bytes(row)) for row in decode_sync(encode(fields, media), media).delta.added.ids]
+    assert str(ids[2]) == uuid_text(1) and ids.count(ids[2]) == 2

@@ -153,11 +153,3 @@ def test_limits_of_a_delta(media: Media) -> None:
         problem = refuse(changed(fields, ("delta", f"patterns_{name}"), put(items)), media)
         assert isinstance(problem, TooManyPatterns)
         assert problem.path == f"delta.patterns_{name}"
-
-
-@BOTH
-def test_the_second_of_two_equal_ids_is_refused(media: Media) -> None:
-    problem = refuse(changed(sync_fields(), ("delta", "patterns_added", 2, "id"), lambda _: uuid_text(1)), media)
-    assert isinstance(problem, InvalidPattern)
-    assert problem.path == "delta.patterns_added[2].id"
-    assert uuid_text(1) in problem.detail
