@@ -4,7 +4,7 @@ Units and bounds come last in a name. Asserted on import: a change that breaks a
 Imported by every package; imports nothing of ours.
 """
 
-# One delta (DESIGN: words, REST contract).
+# One delta.
 ADDED_PER_DELTA_MAX = 100
 CHANGED_PER_DELTA_MAX = 1_000
 SAMPLE_COUNT_MAX = 1_000_000

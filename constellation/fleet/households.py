@@ -41,7 +41,7 @@ def make_patterns(
     embeddings: Vectors, neighbours: npt.NDArray[np.int32], films: Films, rng: np.random.Generator
 ) -> Vectors:
     """(m, 384) unit vectors, one pattern per film of `films` (m,): that film and none to four of its neighbours, each
-    with a uniform random weight, plus Gaussian noise (DESIGN.md, section 11)."""
+    with a uniform random weight, plus Gaussian noise."""
     count = len(films)
     sums = embeddings[films] * (1 - rng.random((count, 1), dtype=np.float32))
     blended = rng.integers(0, BLENDED_MAX, size=count, endpoint=True)

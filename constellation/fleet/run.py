@@ -19,7 +19,7 @@ from constellation.fleet.traffic import Tally, Traffic
 from constellation.fleet.tv import Tv
 
 RATE_DEFAULT = 150.0
-"""Syncs a second that a fleet offers unless told otherwise: about one shard's share (DESIGN.md, section 1)."""
+"""Syncs a second that a fleet offers unless told otherwise: about one shard's share."""
 INTERVAL_S_MIN = 5.0
 CONNECTIONS_MAX = 128
 

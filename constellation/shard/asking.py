@@ -3,14 +3,13 @@
 Part of `shard.shard`; changes nothing.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from constellation.model import Rows
-from constellation.shard.best_known import BestKnown
-from constellation.shard.devices import Devices
 from constellation.shard.interests import divide, find_interests
-from constellation.shard.patterns import Patterns
-from constellation.shard.similarity import SimilarityIndex
+from constellation.shard.tables import Tables
 from kernels import chains
 from kernels.scan import pairwise_cosine
 
@@ -18,9 +17,9 @@ from kernels.scan import pairwise_cosine
 class Asking:
     """The questions that a device's patterns ask the index."""
 
-    def __init__(self, devices: Devices, patterns: Patterns, index: SimilarityIndex, best_known: BestKnown) -> None:
-        self._devices, self._patterns = devices, patterns
-        self._index, self._best_known = index, best_known
+    def __init__(self, tables: Tables) -> None:
+        self._devices, self._patterns = tables.devices, tables.patterns
+        self._index, self._best_known = tables.index, tables.best_known
 
     def similar(self, device: int, k: int) -> Rows:
         """min(k, available) rows of other devices, most similar first; `device` is a row or -1.
@@ -28,8 +27,8 @@ class Asking:
         The results are split over the device's interests by weight. A device without patterns has nothing to be
         compared by and gets the best known patterns.
         """
-        own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else None
-        if own is None or not len(own):
+        own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else ()
+        if not len(own):
             return self._best_known.top(k)
         medoids, shares = find_interests(
             pairwise_cosine(self._patterns.codes, self._patterns.inverse, own), self._patterns.weights(own)
@@ -37,29 +36,17 @@ class Asking:
         medoids = own[medoids]
         found: dict[int, float] = {}
         for medoid, part in zip(medoids.tolist(), divide(k, shares), strict=True):
-            self._ask(device, medoid, part, len(own), found)
-        for medoid in medoids.tolist():
-            if len(found) < k:  # two interests found the same patterns
-                self._ask(device, medoid, k, len(own), found, until=k)
-        if len(found) < k:  # there are few patterns at all: look at every one
-            self._ask(device, int(medoids[0]), k, len(own), found, until=k, among=len(self._index))
+            for row, cosine in self._others(device, medoid, part, len(own)):
+                found[row] = max(cosine, found.get(row, -1.0))
+        if len(found) < k:  # interests found the same patterns: the heaviest has k of its own, if there are so many
+            for row, cosine in self._others(device, int(medoids[0]), k, len(own)):
+                if len(found) < k:
+                    found.setdefault(row, cosine)
         best_first = sorted(found, key=found.__getitem__, reverse=True)
         return np.array(best_first, np.int32)
 
-    def _ask(
-        self,
-        device: int,
-        medoid: int,
-        k: int,
-        own: int,
-        found: dict[int, float],
-        until: int | None = None,
-        among: int | None = None,
-    ) -> None:
-        """Add to `found` the k rows of others most like the medoid, or as many as bring it to `until`."""
-        rows, cosines = self._index.search(self._patterns.codes[medoid], k, spare=own, among=among)
+    def _others(self, device: int, medoid: int, k: int, own: int) -> Iterator[tuple[int, float]]:
+        """The k rows of other devices most like the medoid, with their cosines; `own` patterns are the device's."""
+        rows, cosines = self._index.search(self._patterns.codes[medoid], k, spare=own)
         others = np.flatnonzero(self._patterns.devices[rows] != device)[:k]
-        for row, cosine in zip(rows[others].tolist(), cosines[others].tolist(), strict=True):
-            if until is not None and len(found) >= until:
-                return
-            found[row] = max(cosine, found.get(row, -1.0))
+        return zip(rows[others].tolist(), cosines[others].tolist(), strict=True)

@@ -29,7 +29,7 @@ class Devices:
         self.fingerprint = memory.column(capacity, np.uint64)
         self.credit_hour = memory.column(capacity, np.uint32)
         self.credit_used = memory.column(capacity, np.uint16)
-        # The key table wants an owner for every key; devices have none, so the column is one broadcast word.
+        # The key table wants an owner for every key; devices have none.
         self._owners: npt.NDArray[np.int32] = memory.column(capacity, np.int32)
         self._keys = KeyTable(self._owners, self.ids, seed)
         self.active = ActiveWindow()
@@ -56,8 +56,8 @@ class Devices:
 
     def touch(self, row: int, now: int) -> None:
         """The device synced at `now` (unix seconds)."""
-        self.active.move(int(self.last_sync[row]), now)
-        self.last_sync[row] = now
+        self.active.leave(int(self.last_sync[row]), now)
+        self.last_sync[row] = self.active.enter(now)
 
     def drop(self, row: int, now: int) -> None:
         """Forget the device; its patterns are gone already."""
@@ -78,22 +78,18 @@ class ActiveWindow:
         self._advance(now)
         return self._total
 
-    def move(self, last: int, now: int) -> None:
-        """A device whose last sync was at `last` (0: never) syncs now."""
+    def enter(self, now: int) -> int:
+        """One more device synced now. Returns the second it counts in: the newest seen, if the clock stepped back."""
         self._advance(now)
-        self._take(last)
-        # A clock that stepped back counts into the newest second it has seen.
         self._seconds[self._now % ACTIVE_WINDOW_S] += 1
         self._total += 1
+        return self._now
 
-    def leave(self, last: int, now: int) -> None:
+    def leave(self, entered: int, now: int) -> None:
+        """A device that counts in the second `entered` (0: in none) does so no longer."""
         self._advance(now)
-        self._take(last)
-
-    def _take(self, last: int) -> None:
-        slot = min(last, self._now) % ACTIVE_WINDOW_S
-        if last > self._now - ACTIVE_WINDOW_S and self._seconds[slot]:
-            self._seconds[slot] -= 1
+        if entered and entered > self._now - ACTIVE_WINDOW_S:
+            self._seconds[entered % ACTIVE_WINDOW_S] -= 1
             self._total -= 1
 
     def _advance(self, now: int) -> None:

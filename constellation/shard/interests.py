@@ -17,11 +17,12 @@ Weights = npt.NDArray[np.float64]
 
 
 def find_interests(cosines: npt.NDArray[np.float32], weights: Weights) -> tuple[Rows, Weights]:
-    """Medoids and shares of 1..3 interests among m >= 1 patterns; cosines (m, m), weights (m,) > 0.
+    """Medoids and shares of 1..3 interests among m >= 1 patterns; cosines (m, m), weights (m,) >= 0.
 
     Leader clustering (Hartigan 1975, chapter 3), heaviest first: a pattern far from every medoid so far founds an
     interest while there are fewer than three, any other joins the nearest. Returns indices (i,) int32 of the medoids,
     heaviest interest first, and their shares (i,) of the total weight. Equal weights: the earlier pattern is heavier.
+    Where nothing weighs anything (rates that updates brought down to zero), all interests are alike.
     """
     order = np.argsort(-weights, kind="stable")
     medoids: list[int] = []
@@ -34,12 +35,9 @@ def find_interests(cosines: npt.NDArray[np.float32], weights: Weights) -> tuple[
             shares.append(float(weights[i]))
         else:
             shares[nearest] += float(weights[i])
-    heaviest_first = np.argsort(-np.array(shares), kind="stable")
-    total = float(np.sum(shares))
-    return (
-        np.array(medoids, np.int32)[heaviest_first],
-        np.array(shares)[heaviest_first] / total,
-    )
+    parts = np.array(shares) if any(shares) else np.ones(len(shares))
+    heaviest_first = np.argsort(-parts, kind="stable")
+    return np.array(medoids, np.int32)[heaviest_first], parts[heaviest_first] / parts.sum()
 
 
 def divide(k: int, shares: Weights) -> list[int]:

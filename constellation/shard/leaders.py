@@ -15,7 +15,7 @@ Values = npt.NDArray[np.float64]
 
 
 class Leaders:
-    """The `keep` best items at least `need` of which are always exact.
+    """The `keep` best items, of which at least `need` are always exact; which of equal ones they are is not.
 
     `values(items)` gives the current values of items (n,) int32, -inf for one that is out of the race;
     `best(k)` scans everything and returns the k best items.
@@ -45,7 +45,7 @@ class Leaders:
         self._sorted = None
 
     def top(self, k: int) -> Rows:
-        """The k <= need best items, best first; of equal values the lower item. Fewer if there are no more."""
+        """The k <= need best items, best first, equals by lower item. Fewer if there are no more."""
         if self._sorted is None:
             self._sorted = self._sort()
         return self._sorted[:k]

@@ -8,12 +8,9 @@ import numpy.typing as npt
 from kernels.pages import lazy_zeros
 
 
-def column(rows: int, dtype: npt.DTypeLike, *width: int, fill: int = 0) -> npt.NDArray[Any]:
-    """A zeroed column of `rows` entries. A fill other than 0 touches every page: for columns of small entries only."""
-    array = lazy_zeros((rows, *width), dtype)
-    if fill:
-        array.fill(fill)
-    return array
+def column(rows: int, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
+    """A zeroed column of `rows` entries."""
+    return lazy_zeros((rows, *width), dtype)
 
 
 class Rows:
@@ -28,10 +25,6 @@ class Rows:
 
     def __len__(self) -> int:
         return self.high - self._freed
-
-    @property
-    def available(self) -> int:
-        return self.capacity - len(self)
 
     def take(self) -> int:
         """A row that is not in use; there must be one."""

@@ -20,8 +20,8 @@ ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 4_000, 130
 ROWS_SCORED_BASE, ROWS_SCORED_PER_RESULT = 50, 4
 """How many of them are scored exactly."""
 
-_SETTLE_EVERY = 24
-"""One list is settled for so many changes: each list about three times while it fills."""
+_SETTLE_EVERY = 12
+"""One list is settled for so many changes: each list about six times while it fills."""
 _LIST_BYTES = CAPACITY * (HALF + 4) + AXES + 8
 
 BYTES_PER_PATTERN = 4 + 2 * _LIST_BYTES // CAPACITY
@@ -71,29 +71,23 @@ class SimilarityIndex:
         kernel.remove(self._lists, self._groups, row)
         self._changes += 1
 
-    def search(self, query: Vector, k: int, spare: int = 0, among: int | None = None) -> tuple[Rows, Cosines]:
+    def search(self, query: Vector, k: int, spare: int = 0) -> tuple[Rows, Cosines]:
         """The k + spare rows most similar to a code (384,) int8, best first: rows int32 and cosines float32.
 
-        min(k + spare, len(self)) of them; the effort is that for k, the spare ones make up for rows that the caller
-        will not use. `among` overrides how many rows are looked at.
+        min(k + spare, len(self)) of them; none if k is 0. The effort is that for k, the spare ones make up for rows
+        that the caller will not use.
         """
-        wanted = min(k + spare, len(self))
-        if wanted < 1:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        scanned = max(wanted, among or ROWS_SCANNED_BASE + ROWS_SCANNED_PER_RESULT * k)
-        scored = max(wanted, ROWS_SCORED_BASE + ROWS_SCORED_PER_RESULT * k)
-        rows, cosines = kernel.search(
+        return kernel.search(
             self._lists,
             self._groups,
             self._codes,
             self._inverse,
             query.astype(np.int16),
             self._sketch(query).astype(np.int16),
-            wanted,
-            scanned,
-            scored,
+            k + spare if k else 0,
+            ROWS_SCANNED_BASE + ROWS_SCANNED_PER_RESULT * k,
+            ROWS_SCORED_BASE + ROWS_SCORED_PER_RESULT * k,
         )
-        return rows, cosines
 
     def settle(self) -> bool:
         """Settle the next list if changes call for it; True if more lists are waiting. Takes about 0.1 ms."""

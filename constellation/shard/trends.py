@@ -62,7 +62,9 @@ class Trends:
     def hour(self, now: float) -> int:
         """The hour of trends at `now`, after letting time pass; a clock that steps back does not turn it back."""
         hour = int(now) // HOUR_S
-        if hour > self._hour:
+        if not self._hour:
+            self._hour = hour  # nothing was counted yet, so nothing fades
+        elif hour > self._hour:
             kernel.roll_hours(self._counts, self._scores, self._high, self._hour, hour, TREND_DECAY_PER_HOUR)
             self._leaders.scale(TREND_DECAY_PER_HOUR ** min(hour - self._hour, kernel.HOURS))
             self._hour, self._top = hour, None

@@ -20,7 +20,7 @@ def _pattern(rate: float = 0.9, count: int = 20, code: int = 1) -> Pattern:
 
 
 class ToldShard:
-    """The rules of DESIGN.md, section 3, for one device, as plainly as they can be said."""
+    """The rules of the REST contract for one device, as plainly as they can be said."""
 
     def __init__(self) -> None:
         self.patterns: dict[bytes, tuple[float, int, int]] = {}

@@ -1,4 +1,4 @@
-"""The recipe gives patterns as DESIGN.md, section 11, describes them."""
+"""The recipe gives patterns as a household would form them."""
 
 import numpy as np
 import pytest
