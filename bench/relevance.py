@@ -89,7 +89,8 @@ def _ask_by_mean(exact: ExactScan, households: Households, household: int) -> np
     found = exact.query(mean, K + workload.PATTERNS_A_DEVICE)
     scores = exact.vectors[found] @ mean
     others = (found < own.start) | (found >= own.stop)
-    return found[others][np.argsort(-scores[others])][:K]
+    best: npt.NDArray[np.int64] = found[others][np.argsort(-scores[others])][:K]
+    return best
 
 
 def _mean(precisions: list[Precision]) -> Precision:

@@ -86,9 +86,9 @@ class Library(NamedTuple):
 class Households(NamedTuple):
     """h devices with p patterns each.
 
-    device_ids (h, 16) uint8; interests (h, 3) int32 films, -1 where there are fewer; even (h,) bool: its interests weigh
-    alike; films (h, p) int32: the film behind each pattern. The patterns, household by household: h x p ids, codes,
-    rates and counts.
+    device_ids (h, 16) uint8; interests (h, 3) int32 films, -1 where there are fewer; even (h,) bool: its interests
+    weigh alike; films (h, p) int32: the film behind each pattern. The patterns, household by household: h x p ids,
+    codes, rates and counts.
     """
 
     device_ids: Ids

@@ -1,0 +1,189 @@
+"""How long does the event loop stand still at worst?
+
+One turn on a real uvloop is timed for everything a shard is made to do: growing, answering, upkeep, content posts, the
+largest delta allowed, the turn of an hour, forgetting devices, collecting garbage, with the collector set as the server
+sets it. An idle loop on the same machine shows how much of the worst is the machine's own.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import uvloop
+
+from bench import workload
+from bench.plan import Answers, Arguments, Item, Plan, tracked
+from bench.report import Row, Yardstick, at_most
+from bench.workload import Households, Part
+from constellation import limits
+from constellation.api.server import GC_THRESHOLDS
+from constellation.model import ContentItem
+from constellation.shard import Shard
+from kernels.warm import warm
+
+ANSWER_EVERY = 10
+CONTENT_EVERY = 5
+FORGOTTEN = 500
+LARGE_DELTAS = 50
+HOURS = 24
+COLLECTIONS = 10
+
+
+class Turn(NamedTuple):
+    """How long the loop was held, and how much of that its thread ran: the rest went to other processes."""
+
+    wall_ms: float
+    cpu_ms: float
+
+
+class Watch:
+    """Times turns by what they do."""
+
+    def __init__(self) -> None:
+        self.worst: dict[str, Turn] = {}
+        self.turns: dict[str, int] = {}
+
+    async def turn(
+        self, cause: str, work: Callable[Arguments, Item], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Item:
+        """Do the work in one turn of the loop, then let the loop go round."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        result = work(*arguments, **named)
+        self._note(cause, wall, cpu)
+        await asyncio.sleep(0)
+        return result
+
+    def _note(self, cause: str, wall: float, cpu: float) -> None:
+        turn = Turn((time.perf_counter() - wall) * 1e3, (time.thread_time() - cpu) * 1e3)
+        self.turns[cause] = self.turns.get(cause, 0) + 1
+        if cause not in self.worst or turn > self.worst[cause]:
+            self.worst[cause] = turn
+
+    @contextmanager
+    def watching_collector(self) -> Iterator[None]:
+        """Also time what the collector does of its own accord, inside whichever turn."""
+        started = (0.0, 0.0)
+
+        def on_collection(phase: str, _: dict[str, int]) -> None:
+            nonlocal started
+            if phase == "start":
+                started = (time.perf_counter(), time.thread_time())
+            else:
+                self._note("collector, inside other turns", *started)
+
+        gc.callbacks.append(on_collection)
+        try:
+            yield
+        finally:
+            gc.callbacks.remove(on_collection)
+
+
+def measure(plan: Plan) -> Answers:
+    warm()
+    watch, idle = Watch(), Watch()
+    thresholds = gc.get_threshold()
+    try:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        uvloop.run(_idle(idle, plan.seconds / 4))
+        with watch.watching_collector():
+            uvloop.run(_live(watch, plan))
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+    noise = Yardstick("idle loop, longest turn", idle.worst["idle"].wall_ms)
+    for cause, turn in sorted(watch.worst.items(), key=lambda item: -item[1].wall_ms):
+        yield Row(
+            name=f"longest turn: {cause}",
+            value=turn.wall_ms,
+            unit="ms",
+            quality=f"of {watch.turns[cause]:,}; {turn.cpu_ms:.2f} ms of it on the CPU",
+            yardstick=noise,
+            target=at_most(limits.LOOP_TURN_MS_MAX),
+        )
+
+
+async def _idle(watch: Watch, seconds: float) -> None:
+    """Short turns that do nothing to speak of."""
+    some = np.ones((100, 384), np.float32)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        await watch.turn("idle", some.sum)
+
+
+async def _live(watch: Watch, plan: Plan) -> None:
+    rng = plan.rng("turns")
+    part = workload.load_library(plan.patterns, plan.seed).known
+    shard = Shard(workload.shard_settings(plan.patterns))
+    life = _Life(watch, shard, part, rng)
+    households = workload.make_households(part, plan.patterns // workload.PATTERNS_A_DEVICE, None, rng)
+    upkeep = asyncio.create_task(life.keep_up())
+    try:
+        await life.grow(households)
+        await life.take_large_deltas(households)
+        await life.let_hours_pass()
+        await life.forget(households)
+        for _ in range(COLLECTIONS):
+            await watch.turn("gc.collect()", gc.collect)
+    finally:
+        upkeep.cancel()
+
+
+class _Life:
+    """What happens to a shard, a turn at a time."""
+
+    def __init__(self, watch: Watch, shard: Shard, part: Part, rng: np.random.Generator) -> None:
+        self._watch, self._shard, self._part, self._rng = watch, shard, part, rng
+        self._now = float(workload.START_S)
+
+    async def keep_up(self) -> None:
+        """As `api.background` does."""
+        while True:
+            if not await self._watch.turn("upkeep", self._shard.maintain, self._now):
+                await asyncio.sleep(limits.MAINTAIN_EVERY_MS / 1e3)
+
+    async def grow(self, households: Households) -> None:
+        requests = tracked(workload.first_syncs(households, self._rng), "growing", len(households))
+        for number, request in enumerate(requests):
+            self._now += workload.TICK_S
+            await self._watch.turn("growing, ten patterns a sync", self._shard.apply, request, self._now)
+            if number % ANSWER_EVERY == 0:
+                await self._answer(request.device_id)
+            if number % CONTENT_EVERY == 0:
+                await self._post(number)
+
+    async def take_large_deltas(self, households: Households) -> None:
+        """100 added and 1,000 changed patterns: what the contract allows at most."""
+        for number in range(min(LARGE_DELTAS, len(households))):
+            ids = workload.make_ids(limits.ADDED_PER_DELTA_MAX, self._rng)
+            films = self._part.draw(len(ids), self._rng)
+            added = workload.make_batch(ids, self._part.patterns(films, self._rng), self._rng)
+            changed = ids[self._rng.integers(0, len(ids), limits.CHANGED_PER_DELTA_MAX)]
+            updates = workload.make_updates(changed, self._rng)
+            request = workload.make_request(households.device_ids[number].tobytes(), added, updates)
+            await self._watch.turn("the largest delta", self._shard.apply, request, self._now)
+            await self._answer(request.device_id)
+
+    async def let_hours_pass(self) -> None:
+        for _ in range(HOURS):
+            self._now += 3_600
+            await self._watch.turn("an hour begins", self._shard.trending, limits.TRENDING_MAX, self._now)
+
+    async def forget(self, households: Households) -> None:
+        for device_id in households.device_ids[:FORGOTTEN]:
+            await self._watch.turn("forgetting a device", self._shard.forget, device_id.tobytes(), self._now)
+
+    async def _answer(self, device_id: bytes) -> None:
+        await self._watch.turn("answering", self._shard.answer, device_id, workload.EVERYTHING)
+
+    async def _post(self, number: int) -> None:
+        """Every third post replaces a title, so that the content graph is rebuilt now and then."""
+        title = number if number % 3 else number // 2
+        code = self._part.patterns(self._part.draw(1, self._rng), self._rng)[0]
+        item = ContentItem(f"title:{title}", f"Title {title}", code, None)
+        await self._watch.turn("posting content", self._shard.put_content, item, self._now)
