@@ -27,8 +27,8 @@ class Asking:
         The results are split over the device's interests by weight. A device without patterns has nothing to be
         compared by and gets the best known patterns.
         """
-        own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else ()
-        if not len(own):
+        own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else None
+        if own is None or not len(own):
             return self._best_known.top(k)
         medoids, shares = find_interests(
             pairwise_cosine(self._patterns.codes, self._patterns.inverse, own), self._patterns.weights(own)

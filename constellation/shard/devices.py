@@ -19,6 +19,7 @@ class Devices:
     """Columns of up to `capacity` devices."""
 
     def __init__(self, capacity: int, seed: int) -> None:
+        self.capacity = capacity
         self.rows = memory.Rows(capacity)
         self.ids = memory.column(capacity, np.uint8, ID_BYTES)
         self.first = memory.column(capacity, np.int32)

@@ -19,7 +19,6 @@ class Rows:
     def __init__(self, capacity: int) -> None:
         self._free: npt.NDArray[np.int32] = column(capacity, np.int32)
         self._freed = 0
-        self.capacity = capacity
         self.high = 0
         """Rows below this one were in use at some time."""
 
@@ -31,7 +30,7 @@ class Rows:
         if self._freed:
             self._freed -= 1
             return int(self._free[self._freed])
-        assert self.high < self.capacity
+        assert self.high < len(self._free)
         self.high += 1
         return self.high - 1
 

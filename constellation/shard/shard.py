@@ -7,12 +7,10 @@ Called by `api`, one call at a time; no method waits.
 
 import secrets
 
-import numpy as np
-
 from constellation.config import Settings
 from constellation.digest import answer_digest
 from constellation.errors import SequenceConflict, ShardFull
-from constellation.limits import CONTENT_ITEMS_MAX, RETRY_AFTER_S
+from constellation.limits import RETRY_AFTER_S
 from constellation.model import (
     Accepted,
     Answer,
@@ -25,30 +23,21 @@ from constellation.model import (
     Trend,
 )
 from constellation.shard.asking import Asking
-from constellation.shard.best_known import BestKnown
-from constellation.shard.content import Content
-from constellation.shard.devices import BYTES_PER_DEVICE, Devices
-from constellation.shard.patterns import BYTES_PER_PATTERN, Patterns
-from constellation.shard.similarity import SimilarityIndex
+from constellation.shard.devices import BYTES_PER_DEVICE
+from constellation.shard.patterns import BYTES_PER_PATTERN
+from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
-from constellation.shard.trends import Trends
 
 
 class Shard:
     """All state of one shard, empty at first, bounded by the settings."""
 
     def __init__(self, settings: Settings) -> None:
-        seed = secrets.randbits(128)  # places keys in memory; nothing that a caller sees depends on it
-        self._devices = Devices(settings.max_devices, seed)
-        self._patterns = Patterns(settings.max_patterns, seed)
-        self._index = SimilarityIndex(self._patterns.codes, self._patterns.inverse)
-        self._best_known = BestKnown(settings.max_patterns)
-        self._content = Content(CONTENT_ITEMS_MAX)
-        self._trends = Trends(CONTENT_ITEMS_MAX, settings.region)
-        self._taking = Taking(
-            settings, self._devices, self._patterns, self._index, self._best_known, self._content, self._trends
-        )
-        self._asking = Asking(self._devices, self._patterns, self._index, self._best_known)
+        tables = Tables(settings, secrets.randbits(128))  # nothing that a caller sees depends on the seed
+        self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
+        self._content, self._trends = tables.content, tables.trends
+        self._taking = Taking(settings, tables)
+        self._asking = Asking(tables)
         self._version = 0
 
     @property
@@ -65,12 +54,12 @@ class Shard:
         else:
             if device < 0:
                 self._check_room_for_device()
-            prepared = self._taking.prepare(delta.added)
+            prepared = self._taking.prepare(device, delta.added)
             if device < 0:
                 device = self._devices.add(request.device_id)
             moment = Moment(int(now), self._trends.hour(now), self._next_version(now))
-            accepted = self._taking.take(device, delta, prepared, moment)
-            if accepted != Accepted(rejected=accepted.rejected):
+            accepted, changed = self._taking.take(device, delta, prepared, moment)
+            if changed:
                 self._version = moment.version
             self._remember(device, delta)
         self._devices.touch(device, int(now))
@@ -78,8 +67,7 @@ class Shard:
 
     def answer(self, device_id: bytes, options: SyncOptions) -> Answer:
         """What the device learns from the others; it need not be known."""
-        rows = self._asking.similar(self._devices.find(device_id), options.similar) if options.similar else _NO_ROWS
-        similar = self._patterns.gather(rows)
+        similar = self._patterns.gather(self._asking.similar(self._devices.find(device_id), options.similar))
         digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
         return Answer(similar, self._trends.top(options.trending), self._version, digest)
 
@@ -138,9 +126,9 @@ class Shard:
         return True
 
     def _check_room_for_device(self) -> None:
-        if not self._devices.rows.available:
+        if len(self._devices) >= self._devices.capacity:
             raise ShardFull(
-                f"{self._devices.rows.capacity} devices are registered, no new one fits", retry_after_s=RETRY_AFTER_S
+                f"{self._devices.capacity} devices are registered, no new one fits", retry_after_s=RETRY_AFTER_S
             )
 
     def _remember(self, device: int, delta: Delta) -> None:
@@ -159,6 +147,3 @@ class Shard:
             + self._devices.rows.high * BYTES_PER_DEVICE
             + self._index.bytes_resident
         )
-
-
-_NO_ROWS = np.empty(0, np.int32)

@@ -13,14 +13,10 @@ from constellation.config import Settings
 from constellation.errors import ShardFull
 from constellation.limits import RETRY_AFTER_S, SAMPLE_COUNT_MAX, TREND_SAMPLES_PER_DEVICE_HOUR_MAX
 from constellation.model import Accepted, Delta, Ids, PatternBatch, RateUpdates
-from constellation.shard.best_known import BestKnown
-from constellation.shard.content import Content
 from constellation.shard.contexts import Words
-from constellation.shard.devices import Devices
-from constellation.shard.patterns import Patterns
-from constellation.shard.similarity import SimilarityIndex
-from constellation.shard.trends import Trends
+from constellation.shard.tables import Tables
 from kernels import chains
+from kernels.trends import HOURS
 
 
 class Prepared(NamedTuple):
@@ -31,40 +27,38 @@ class Prepared(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a delta is taken: unix seconds, the trends' hour, the global version it makes."""
+    """When a delta is taken: unix seconds, the trends' hour, the global version it makes if it changes anything."""
 
     now_s: int
     hour: int
     version: int
 
 
+class Taken(NamedTuple):
+    """What became of a delta, and whether it changed any pattern."""
+
+    accepted: Accepted
+    changed: bool
+
+
 class Taking:
     """The rules of change over the shard's tables."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        devices: Devices,
-        patterns: Patterns,
-        index: SimilarityIndex,
-        best_known: BestKnown,
-        content: Content,
-        trends: Trends,
-    ) -> None:
-        self._devices, self._patterns, self._index = devices, patterns, index
-        self._best_known, self._content, self._trends = best_known, content, trends
+    def __init__(self, settings: Settings, tables: Tables) -> None:
+        self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
+        self._best_known, self._content, self._trends = tables.best_known, tables.content, tables.trends
         self._quality_threshold = np.float32(settings.quality_threshold)
         self._serve_threshold = np.float32(settings.serve_threshold)
+        self._patterns_max = settings.max_patterns
         self._per_device_max = settings.max_patterns_per_device
 
-    def prepare(self, added: PatternBatch) -> Prepared:
-        """Raises ShardFull, with nothing changed, if the patterns or their context strings do not fit."""
+    def prepare(self, device: int, added: PatternBatch) -> Prepared:
+        """What is needed to take these patterns of a device, a row or -1 for one that is new.
+
+        Raises ShardFull, with nothing changed, if the patterns or their context strings do not fit.
+        """
         kept = added.rates >= self._quality_threshold
-        room = self._patterns.rows.available
-        if np.count_nonzero(kept) > room:
-            raise ShardFull(
-                f"room is left for {room} patterns, {np.count_nonzero(kept)} came", retry_after_s=RETRY_AFTER_S
-            )
+        self._check_room(device, added.ids, kept)
         words: list[Words] = []
         try:
             for i in np.flatnonzero(kept).tolist():
@@ -75,8 +69,9 @@ class Taking:
             raise
         return Prepared(kept, words)
 
-    def take(self, device: int, delta: Delta, prepared: Prepared, moment: Moment) -> Accepted:
+    def take(self, device: int, delta: Delta, prepared: Prepared, moment: Moment) -> Taken:
         """Apply the delta to the device's patterns, in order: added, updated, removed."""
+        stored = len(self._patterns)
         accepted = Accepted(
             added=len(prepared.words),
             filtered=len(delta.added) - len(prepared.words),
@@ -92,7 +87,8 @@ class Taking:
                 accepted.removed += 1
             else:
                 accepted.rejected += 1
-        return accepted
+        changed = accepted.added + accepted.updated + accepted.removed > 0 or len(self._patterns) != stored
+        return Taken(accepted, changed)
 
     def forget(self, device: int) -> None:
         """Drop all patterns of the device and take back what trends credited them with."""
@@ -105,6 +101,19 @@ class Taking:
                     int(patterns.credited_hour[row]),
                 )
             self._drop(device, row)
+
+    def _check_room(self, device: int, ids: Ids, kept: npt.NDArray[np.bool_]) -> None:
+        """Raises ShardFull if too many patterns would be stored, those that then go taken off."""
+        room = self._patterns_max - len(self._patterns)
+        if np.count_nonzero(kept) <= room:
+            return
+        last = list({pattern_id.tobytes(): i for i, pattern_id in enumerate(ids)}.values())
+        is_stored = self._patterns.find(device, ids)[last] >= 0
+        own = int(self._devices.patterns[device]) if device >= 0 else 0
+        becoming = own + int(np.count_nonzero(kept[last] & ~is_stored)) - int(np.count_nonzero(~kept[last] & is_stored))
+        growth = min(becoming, self._per_device_max) - own
+        if growth > room:
+            raise ShardFull(f"room is left for {room} patterns, {growth} more came", retry_after_s=RETRY_AFTER_S)
 
     def _add(self, device: int, added: PatternBatch, prepared: Prepared, moment: Moment) -> int:
         """Store the kept patterns, drop the filtered ones; returns how many patterns were evicted."""
@@ -121,6 +130,7 @@ class Taking:
         evicted = self._evict(device)
         for row in [row for row in known if row not in evicted]:
             self._serve(row)
+            self._find_item(row)
             self._credit(device, row, max(0, int(self._patterns.counts[row]) - known[row]), moment)
         return len(evicted)
 
@@ -136,7 +146,6 @@ class Taking:
         else:
             count = int(patterns.counts[row])
             self._withdraw(row)
-            patterns.credited_item[row] = -1
         patterns.write(row, added, i, words, moment.version)
         return row, count
 
@@ -201,15 +210,23 @@ class Taking:
         samples = min(samples, TREND_SAMPLES_PER_DEVICE_HOUR_MAX - int(devices.credit_used[device]))
         if samples <= 0:
             return
+        if patterns.credited_item[row] < 0:
+            self._find_item(row)
         item = int(patterns.credited_item[row])
-        if item < 0:
-            item = self._item_of(row)
-            patterns.credited_item[row], patterns.credited_samples[row] = item, 0
         if item >= 0:
+            if moment.hour - int(patterns.credited_hour[row]) >= HOURS:
+                patterns.credited_samples[row] = 0  # what left the week cannot be taken back
             taken = self._trends.credit(item, samples)
             devices.credit_used[device] += taken
             patterns.credited_samples[row] += taken
             patterns.credited_hour[row] = moment.hour
+
+    def _find_item(self, row: int) -> None:
+        """Settle what the pattern is about; its earlier credit is remembered as long as that stays the same."""
+        patterns = self._patterns
+        item = self._item_of(row)
+        if patterns.credited_item[row] != item:
+            patterns.credited_item[row], patterns.credited_samples[row] = item, 0
 
     def _item_of(self, row: int) -> int:
         """The trend item that a pattern is about: the nearest title, else its first genre hint, else none (-1)."""

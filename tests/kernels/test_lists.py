@@ -91,7 +91,8 @@ def clustered(module: ModuleType, n: int, clusters: int, noise: float, seed: int
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((clusters, module.AXES))
     made = centres[rng.integers(0, clusters, n)] + noise * rng.standard_normal((n, module.AXES))
-    return np.rint(made * (127 / np.abs(made).max(axis=1, keepdims=True))).astype(np.int8)
+    codes: Codes = np.rint(made * (127 / np.abs(made).max(axis=1, keepdims=True))).astype(np.int8)
+    return codes
 
 
 def filled(module: ModuleType, codes: Codes) -> Levels:
@@ -270,6 +271,20 @@ def test_any_budget_gives_as_many_results_as_there_are(
         assert len(rows) == len(set(rows.tolist())) == min(k, 150)
         assert set(rows.tolist()) <= levels.held.keys()
         assert (np.diff(cosines) <= 0).all()
+
+
+def test_lists_as_sparse_as_they_get_are_all_looked_at(rng: np.random.Generator) -> None:
+    """The number of lists to look at is a guess from the rows wanted: here it is too low, and must be raised."""
+    codes = clustered(SMALL, 600, 12, 0.5, 4)
+    levels = filled(SMALL, codes)
+    for k in in_use(levels.lists):
+        for row in levels.lists.rows[k, : levels.lists.sizes[k]].tolist()[SMALL.SPARSE :]:
+            levels.remove(row)
+    assert len(in_use(levels.lists)) * (SMALL.SPARSE + 1) >= len(levels.held)
+    inverse = unit(codes)
+    for k in (len(levels.held), len(levels.held) - 9):
+        rows, _ = levels.search(codes, inverse, codes[0], k, 0, 0)
+        assert len(set(rows.tolist())) == k
 
 
 @over_modules
