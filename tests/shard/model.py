@@ -1,0 +1,159 @@
+"""The shard as a dict: the rules of DESIGN in a few plain lines, nothing fast, nothing approximate."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from constellation.config import Settings
+from constellation.errors import SequenceConflict, ShardFull
+from constellation.model import Accepted, Context, PatternBatch, SyncRequest
+
+ACTIVE_S = 900
+
+Pattern = tuple[bytes, bytes, float, int, int, int, Context]
+"""id, code, rate, count, created_at, updated_at, context"""
+
+
+@dataclass
+class Stored:
+    """One pattern; the rate is what a float32 holds."""
+
+    code: bytes
+    rate: float
+    count: int
+    created_at: int
+    updated_at: int
+    context: Context
+
+
+@dataclass
+class Device:
+    """Patterns by id, longest stored first."""
+
+    patterns: dict[bytes, Stored] = field(default_factory=dict)
+    sequence: int = 0
+    fingerprint: int = 0
+    synced_at: int = 0
+
+
+class ModelShard:
+    """Devices by id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.devices: dict[bytes, Device] = {}
+        self.clock = 0
+        self.changed = False
+        """Did the last call change a pattern?"""
+
+    def apply(self, request: SyncRequest, now: float) -> Accepted:
+        self.changed = False
+        known = self.devices.get(request.device_id)
+        device = known or Device()
+        sequence = request.delta.sequence
+        accepted = Accepted(duplicate=True)
+        if known is None or sequence is None or sequence > known.sequence:
+            if known is None and len(self.devices) >= self.settings.max_devices:
+                raise ShardFull("devices", retry_after_s=1)
+            patterns = dict(device.patterns)
+            accepted = self._take(patterns, request, int(now))
+            others = self.stored() - len(device.patterns)
+            if others + self._after_added > self.settings.max_patterns:
+                raise ShardFull("patterns", retry_after_s=1)
+            self.changed = patterns != device.patterns or accepted.added + accepted.updated + accepted.removed > 0
+            device.patterns = patterns
+            if sequence is not None:
+                device.sequence, device.fingerprint = sequence, request.delta.fingerprint
+        elif sequence == known.sequence and request.delta.fingerprint != known.fingerprint:
+            raise SequenceConflict("other content", last_sequence=sequence)
+        self.devices[request.device_id] = device
+        self.clock = max(self.clock, int(now))
+        device.synced_at = self.clock
+        return accepted
+
+    def forget(self, device_id: bytes, now: float) -> bool:
+        self.changed = device_id in self.devices
+        if self.changed:
+            self.clock = max(self.clock, int(now))
+        return self.devices.pop(device_id, None) is not None
+
+    def stored(self) -> int:
+        return sum(len(device.patterns) for device in self.devices.values())
+
+    def active(self, now: float) -> int:
+        self.clock = max(self.clock, int(now))
+        return sum(self.clock - device.synced_at < ACTIVE_S for device in self.devices.values())
+
+    def served(self, asking: bytes | None = None) -> list[Pattern]:
+        """What all devices but the asking one let others have."""
+        return [
+            (pattern_id, stored.code, stored.rate, stored.count, stored.created_at, stored.updated_at, stored.context)
+            for device_id, device in self.devices.items()
+            if device_id != asking
+            for pattern_id, stored in device.patterns.items()
+            if np.float32(stored.rate) >= np.float32(self.settings.serve_threshold)
+        ]
+
+    def _take(self, patterns: dict[bytes, Stored], request: SyncRequest, now_s: int) -> Accepted:
+        accepted = Accepted()
+        delta = request.delta
+        for i, pattern_id in enumerate(map(bytes, delta.added.ids)):
+            if delta.added.rates[i] < np.float32(self.settings.quality_threshold):
+                accepted.filtered += 1
+                patterns.pop(pattern_id, None)
+            else:
+                accepted.added += 1
+                patterns[pattern_id] = _stored(delta.added, i)
+        while len(patterns) > self.settings.max_patterns_per_device:
+            accepted.evicted += 1
+            del patterns[min(patterns, key=lambda key: _weight(patterns[key]))]
+        self._after_added = len(patterns)
+        for pattern_id, rate, samples in zip(
+            map(bytes, delta.updated.ids), delta.updated.rates, delta.updated.samples.tolist(), strict=True
+        ):
+            if pattern_id not in patterns:
+                accepted.rejected += 1
+                continue
+            stored = patterns[pattern_id]
+            n = stored.count
+            exact = (Fraction(stored.rate) * n + Fraction(float(rate)) * samples) / (n + samples)
+            patterns[pattern_id] = Stored(
+                stored.code,
+                float(np.float32(float(exact))),
+                min(n + samples, 1_000_000),
+                stored.created_at,
+                now_s,
+                stored.context,
+            )
+            accepted.updated += 1
+        for pattern_id in map(bytes, delta.removed):
+            if patterns.pop(pattern_id, None) is None:
+                accepted.rejected += 1
+            else:
+                accepted.removed += 1
+        return accepted
+
+
+def _weight(stored: Stored) -> Fraction:
+    return Fraction(stored.rate) * min(stored.count, 1_000)
+
+
+def _stored(batch: PatternBatch, i: int) -> Stored:
+    return Stored(
+        code=batch.codes[i].tobytes(),
+        rate=float(batch.rates[i]),
+        count=int(batch.counts[i]),
+        created_at=int(batch.created_at[i]),
+        updated_at=int(batch.updated_at[i]),
+        context=batch.contexts[i],
+    )
+
+
+def patterns_of(batch: PatternBatch) -> list[Pattern]:
+    """An answer in the words of the model."""
+    stored = [_stored(batch, i) for i in range(len(batch))]
+    return [
+        (bytes(pattern_id), s.code, s.rate, s.count, s.created_at, s.updated_at, s.context)
+        for pattern_id, s in zip(batch.ids, stored, strict=True)
+    ]

@@ -1,0 +1,165 @@
+"""A shard against a dict: any history of deltas gives the same patterns, counts, refusals and answers."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from hypothesis import event
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from constellation.digest import answer_digest
+from constellation.errors import Problem
+from constellation.model import Answer, Applied, SyncOptions, SyncRequest
+from constellation.shard import Shard
+from tests.shard.material import EVERYTHING, START, batch, id_of, request, settings
+from tests.shard.model import ModelShard, patterns_of
+
+DEVICES, IDS = 5, 9
+RATES = (0.0, 0.5, 0.69999, 0.7, 0.79999, 0.8, 0.8, 0.9, 0.9, 1.0)
+COUNTS = (1, 10, 900, 1_000, 1_001, 999_999, 1_000_000)
+
+numbers = st.integers(0, IDS - 1)
+rates, counts = st.sampled_from(RATES), st.sampled_from(COUNTS)
+changes = st.tuples(numbers, rates, counts)
+
+
+class ShardMachine(RuleBasedStateMachine):
+    """Few devices that share few ids and embeddings, on a shard with room for fewer; its twin hears the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        bounds = settings(devices=DEVICES - 1, patterns=14, per_device=4)
+        self.model = ModelShard(bounds)
+        self.shard, self.twin = Shard(bounds), Shard(bounds)
+        self.now = float(START)
+        self.version = 0
+        self.last: SyncRequest | None = None
+
+    @rule(seconds=st.sampled_from([0, 0.25, 1, 300, 899, 900, 901, 4_000, -50, -1_000]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(
+        device=st.integers(0, DEVICES - 1),
+        added=st.lists(changes, max_size=7),
+        codes=st.lists(st.integers(0, 4), min_size=7, max_size=7),
+        updated=st.lists(changes, max_size=3),
+        removed=st.lists(numbers, max_size=3),
+        ahead=st.none() | st.sampled_from([1, 1, 1, 5, 0, -1]),
+        fingerprint=st.integers(0, 1),
+    )
+    def sync(
+        self, device: int, added: Any, codes: Any, updated: Any, removed: Any, ahead: Any, fingerprint: int
+    ) -> None:
+        known = self.model.devices.get(id_of(device))
+        sequence = None if ahead is None else max(1, (known.sequence if known else 10) + ahead)
+        self._sync(request(device, batch(added, codes[: len(added)]), updated, removed, sequence, fingerprint))
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def resend(self) -> None:
+        assert self.last is not None
+        self._sync(self.last)
+
+    @rule(device=st.integers(0, DEVICES - 1))
+    def forget(self, device: int) -> None:
+        wanted = self.model.forget(id_of(device), self.now)
+        assert self.shard.forget(id_of(device), self.now) == wanted
+        assert self.twin.forget(id_of(device), self.now) == wanted
+
+    @rule()
+    def maintain(self) -> None:
+        self.model.changed = False
+        while self.shard.maintain(self.now):
+            self.twin.maintain(self.now)
+
+    def _sync(self, sent: SyncRequest) -> None:
+        self.last = sent
+        wanted = _outcome(self.model, sent, self.now)
+        applied = _outcome(self.shard, sent, self.now)
+        assert _outcome(self.twin, sent, self.now) == applied
+        if isinstance(applied, Applied):
+            event("taken")
+            assert applied.accepted == wanted
+            assert (applied.last_sequence or 0) == self.model.devices[sent.device_id].sequence
+            assert applied.global_version == self.shard.global_version
+        else:
+            event(applied)
+            self.model.changed = False
+            assert applied == wanted
+
+    @invariant()
+    def version_grows_with_every_change_and_only_then(self) -> None:
+        if self.model.changed:
+            assert self.shard.global_version > self.version
+        else:
+            assert self.shard.global_version == self.version
+        self.version = self.shard.global_version
+        self.model.changed = False
+
+    @invariant()
+    def everybody_gets_what_others_serve(self) -> None:
+        for number in range(DEVICES + 1):
+            device_id = id_of(number)
+            available = self.model.served(device_id)
+            answer = self.shard.answer(device_id, EVERYTHING)
+            assert Counter(patterns_of(answer.similar)) == Counter(available)
+            _check_answer(answer, self.shard.global_version)
+            assert _as_bytes(self.twin.answer(device_id, EVERYTHING)) == _as_bytes(answer)
+            for k in (0, 1, 3):
+                some = self.shard.answer(device_id, SyncOptions(similar=k, trending=0, embedding="i8"))
+                assert some.trending == []
+                got = Counter(patterns_of(some.similar))
+                assert got <= Counter(available) and got.total() == min(k, len(available))
+            known = self.model.devices.get(device_id)
+            if known is None or not known.patterns:
+                best = [(-rate, -min(count, 1_000)) for _, _, rate, count, *_ in patterns_of(answer.similar)]
+                assert best == sorted(best)
+
+    @invariant()
+    def stats_count_what_is_there(self) -> None:
+        stats = self.shard.stats(self.now)
+        assert stats.total_devices == len(self.model.devices)
+        assert stats.active_devices == self.model.active(self.now)
+        assert stats.patterns_stored == self.model.stored()
+        assert stats.patterns_served == len(self.model.served())
+        assert stats.global_version == self.shard.global_version
+
+
+def _outcome(shard: Any, sent: SyncRequest, now: float) -> Any:
+    """What `apply` returned, or the kind of problem it raised."""
+    try:
+        return shard.apply(sent, now)
+    except Problem as problem:
+        return type(problem).__name__
+
+
+def _check_answer(answer: Answer, version: int) -> None:
+    similar = answer.similar
+    assert answer.global_version == version
+    assert answer.digest == answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
+
+
+def _as_bytes(answer: Answer) -> Any:
+    return patterns_of(answer.similar), answer.trending, answer.digest, answer.global_version
+
+
+ShardMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=25, deadline=None)
+test_shard_agrees_with_a_dict: Any = ShardMachine.TestCase
+
+
+def test_a_shard_that_was_told_the_same_answers_the_same(rng: np.random.Generator) -> None:
+    """Thousands of patterns, lists that split and dissolve: two shards whose keys lie elsewhere in memory."""
+    shards = [Shard(settings(devices=200, patterns=3_000, per_device=32)) for _ in range(2)]
+    for step in range(600):
+        ids, codes = rng.integers(0, 40, 12), rng.integers(0, 500, 12)
+        added = [(int(number), float(rate), 50) for number, rate in zip(ids, rng.uniform(0.6, 1, 12), strict=True)]
+        sent = request(int(rng.integers(0, 100)), batch(added, codes.tolist()), removed=rng.integers(0, 40, 4).tolist())
+        assert len({str(shard.apply(sent, START + step)) for shard in shards}) == 1
+        for shard in shards:
+            shard.maintain(START + step)
+    for number in range(100):
+        first, second = (_as_bytes(shard.answer(id_of(number), EVERYTHING)) for shard in shards)
+        assert first == second
