@@ -1,4 +1,4 @@
-"""The data of every benchmark: real film embeddings mixed into patterns as a household would (DESIGN, section 11).
+"""The data of every benchmark: real film embeddings mixed into patterns as a household would.
 
 Films come in two parts: *known* ones, of which stored patterns are made, and *unseen* ones, for queries that resemble
 nothing stored. Everything is drawn from a seeded generator in a fixed order: the same seed gives the same bytes.

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -30,7 +31,7 @@ def block(language: str, beginning: str) -> str:
     return str(blocks[0])
 
 
-def run_curl(command: str) -> tuple[int, dict[str, dict[str, list[dict[str, str]]]]]:
+def run_curl(command: str) -> tuple[int, dict[str, Any]]:
     pasted = command.replace("curl ", "curl --write-out '\\n%{http_code}' ", 1)
     output = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=True, timeout=60).stdout
     body, status = output.rsplit("\n", 1)

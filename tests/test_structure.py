@@ -7,6 +7,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +155,17 @@ def test_readme_map_names_every_folder() -> None:
     named = set(re.findall(r"`([\w./]+)/`", section[1]))
     folders = {path.relative_to(ROOT).parent.as_posix() for path in tracked_files()} - {"."}
     assert {folder for folder in folders if not _is_mirror_of_a_part(folder)} == named
+
+
+def test_every_data_file_of_the_service_is_packaged() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packaged = {
+        ROOT / package.replace(".", "/") / name
+        for package, names in project["tool"]["setuptools"]["package-data"].items()
+        for name in names
+    }
+    data = {path for path in tracked_files() if path.is_relative_to(ROOT / "constellation") and path.suffix != ".py"}
+    assert data == packaged
 
 
 def tracked_files() -> list[Path]:
