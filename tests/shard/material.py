@@ -31,8 +31,8 @@ Updated = tuple[int, float, int]
 """id, new rate, additional samples"""
 
 
-def settings(devices: int = 100, patterns: int = 1_000, per_device: int = 32, **others: float) -> Settings:
-    return Settings(max_devices=devices, max_patterns=patterns, max_patterns_per_device=per_device, **others)
+def settings(devices: int = 100, patterns: int = 1_000, per_device: int = 32) -> Settings:
+    return Settings(max_devices=devices, max_patterns=patterns, max_patterns_per_device=per_device)
 
 
 def new_shard(**bounds: int) -> Shard:
