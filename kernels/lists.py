@@ -40,6 +40,7 @@ Query = npt.NDArray[np.int16]
 """A sketch, or a code, widened to int16 for the inner loops."""
 Packed = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int32]
+Scores = npt.NDArray[np.int32]
 Keys = npt.NDArray[np.int64]
 """score << 32 | row: they order by score, then by row."""
 
@@ -48,6 +49,7 @@ _SMALLEST_SHARE = CAPACITY // SPARSE
 _ROUTE_SHARE = 2
 _AHEAD = 4
 _COSINE_ONE = 1 << 30
+_BINS = 1024
 _LOW = 0xFFFFFFFF
 
 
@@ -95,13 +97,28 @@ def _dot(a: Any, b: Any) -> np.int32:
 
 
 @inlined
-def _packed_dot(packed: Packed, query: Query) -> np.int32:
-    """Inner product of a packed sketch with an int16 query, less a constant of the query: it orders, no more."""
+def _packed_dot(packed: Packed, whole: Query, low: Query) -> np.int32:
+    """16 x the inner product of a packed sketch with a query as `_mix` gives it, less a constant of the query.
+
+    It orders, no more. A byte is low + 16 x high, so byte x q + low x (16 x p - q) = 16 x (low x p + high x q):
+    one shift less a byte than taking the halves apart.
+    """
     s = np.int32(0)
     for j in range(HALF):
-        s = np.int32(s + np.int32(np.int16(packed[j] & 15) * query[j]))
-        s = np.int32(s + np.int32(np.int16(packed[j] >> 4) * query[HALF + j]))
+        byte = np.int16(packed[j])
+        s = np.int32(s + np.int32(byte * whole[j]))
+        s = np.int32(s + np.int32(np.int16(byte & 15) * low[j]))
     return s
+
+
+@compiled
+def _mix(sketch: Query) -> tuple[Query, Query]:
+    """What `_packed_dot` multiplies whole bytes and their low halves by: both (HALF,) int16."""
+    whole = sketch[HALF:].copy()
+    low = np.empty(HALF, np.int16)
+    for j in range(HALF):
+        low[j] = np.int16(16 * sketch[j] - whole[j])
+    return whole, low
 
 
 @inlined
@@ -153,8 +170,6 @@ def search(
     for j in range(width):
         norm += np.float64(query[j]) * np.float64(query[j])
     unit = np.float32(_COSINE_ONE / np.sqrt(norm))
-    heap = np.empty(k, np.int64)
-    n = 0
     for i in range(keys.shape[0]):
         ahead = (keys[min(i + _AHEAD, keys.shape[0] - 1)] & _LOW) * width
         for line in range(0, width, LINE_BYTES):
@@ -164,12 +179,12 @@ def search(
         s = np.int32(0)
         for j in range(width):
             s = np.int32(s + np.int32(np.int16(code[j]) * query[j]))
-        n = _offer(heap, n, (np.int64(np.float32(s) * inverse[row] * unit) << 32) | row)
-    ordered = np.sort(heap[:n])
-    rows = np.empty(n, np.int32)
-    cosines = np.empty(n, np.float32)
-    for i in range(n):
-        key = ordered[n - 1 - i]
+        keys[i] = (np.int64(np.float32(s) * inverse[row] * unit) << 32) | row
+    keys.sort()
+    rows = np.empty(k, np.int32)
+    cosines = np.empty(k, np.float32)
+    for i in range(k):
+        key = keys[keys.shape[0] - 1 - i]
         rows[i] = np.int32(key & _LOW)
         cosines[i] = np.float32(key >> 32) / np.float32(_COSINE_ONE)
     return rows, cosines
@@ -219,64 +234,73 @@ def _nearest_groups(groups: Level, sketch: Query, among: int) -> Rows:
 def _scan(level: Level, probes: Rows, sketch: Query, want: int) -> Keys:
     """Keys (score << 32 | row) int64 of the `want` rows of the probed lists with the largest inner product.
 
-    In no order; ties go to the larger row. The next list is fetched while one is scored.
+    In no order; which of nearly equal ones are in at the border is left open. Fewer if the lists hold fewer.
     """
-    heap = np.empty(want, np.int64)
-    scores = np.empty(CAPACITY, np.int32)
+    scores = _score(level, probes, sketch)
+    want = min(want, scores.shape[0])
+    keys = np.empty(want, np.int64)
+    if want == 0:
+        return keys
+    sure, possible, room = _border(scores, want)
+    n = 0
+    i = 0
+    for p in range(probes.shape[0]):
+        k = probes[p]
+        for slot in range(level.sizes[k]):
+            score = scores[i]
+            i += 1
+            if score < possible or (score < sure and room == 0):
+                continue
+            if score < sure:
+                room -= 1
+            keys[n] = (np.int64(score) << 32) | np.int64(level.rows[k, slot])
+            n += 1
+    return keys
+
+
+@compiled
+def _score(level: Level, probes: Rows, sketch: Query) -> Scores:
+    """The inner products int32 of all rows of the probed lists, in their order; the next list is fetched meanwhile."""
+    n = 0
+    for p in range(probes.shape[0]):
+        n += level.sizes[probes[p]]
+    scores = np.empty(n, np.int32)
+    whole, low = _mix(sketch)
     flat = level.sketches.reshape(-1)
     n = 0
     for p in range(probes.shape[0]):
-        k = probes[p]
-        following = int(probes[min(p + 1, probes.shape[0] - 1)])
-        ahead = following * CAPACITY * HALF
-        sketches = level.sketches[k]
-        for i in range(level.sizes[k]):
+        sketches = level.sketches[probes[p]]
+        size = level.sizes[probes[p]]
+        ahead = int(probes[min(p + 1, probes.shape[0] - 1)]) * CAPACITY * HALF
+        for i in range(size):
             prefetch(flat, ahead + i * HALF)
             prefetch(flat, ahead + i * HALF + LINE_BYTES)
-            scores[i] = _packed_dot(sketches[i], sketch)
-        for i in range(level.sizes[k]):
-            n = _offer(heap, n, (np.int64(scores[i]) << 32) | np.int64(level.rows[k, i]))
-    return heap[:n]
-
-
-@inlined
-def _offer(heap: Keys, n: int, key: np.int64) -> int:
-    """Keep the key in a min-heap of the largest len(heap) keys, of which n are held; returns the new n."""
-    if n < heap.shape[0]:
-        _raise(heap, n, key)
-        return n + 1
-    if key > heap[0]:
-        _sink(heap, n, key)
-    return n
+            scores[n + i] = _packed_dot(sketches[i], whole, low)
+        n += size
+    return scores
 
 
 @compiled
-def _raise(heap: Keys, i: int, key: np.int64) -> None:
-    """Add a key at the end, i, of a min-heap."""
-    while i > 0:
-        parent = (i - 1) // 2
-        if heap[parent] <= key:
-            break
-        heap[i] = heap[parent]
-        i = parent
-    heap[i] = key
+def _border(scores: Scores, want: int) -> tuple[int, int, int]:
+    """Where the best `want` >= 1 of the scores end: all from the first number on are in, and so many of those from the
+    second number to the first.
 
-
-@compiled
-def _sink(heap: Keys, n: int, key: np.int64) -> None:
-    """Replace the smallest of the n keys of a min-heap."""
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        if child + 1 < n and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = key
+    A histogram of equal bins: two passes, whatever the order of the scores. A heap took as long as the scoring.
+    """
+    lowest = int(scores.min())
+    width = (int(scores.max()) - lowest) // _BINS + 1
+    shift = 0
+    while (1 << shift) < width:
+        shift += 1
+    bins = np.zeros(_BINS + 1, np.int32)
+    for i in range(scores.shape[0]):
+        bins[(scores[i] - lowest) >> shift] += 1
+    room = want
+    b = _BINS
+    while bins[b] < room:
+        room -= int(bins[b])
+        b -= 1
+    return lowest + ((b + 1) << shift), lowest + (b << shift), room
 
 
 # -- changing ----------------------------------------------------------------------------------------------------------
@@ -372,7 +396,13 @@ def _dissolve(lists: Level, groups: Level, k: int) -> None:
 
 @compiled
 def _nearest_list(groups: Level, sketch: Query) -> int:
-    return int(_scan(groups, _nearest_groups(groups, sketch, 4 * CAPACITY), sketch, 1)[0] & _LOW)
+    probes = _nearest_groups(groups, sketch, 4 * CAPACITY)
+    best = int(np.argmax(_score(groups, probes, sketch)))
+    p = 0
+    while best >= groups.sizes[probes[p]]:
+        best -= groups.sizes[probes[p]]
+        p += 1
+    return int(np.int64(groups.rows[probes[p], best]))
 
 
 @compiled
