@@ -15,6 +15,8 @@ DIM = 384
 """Dimensions of an embedding (all-MiniLM-L6-v2)."""
 ID_BYTES = 16
 """Bytes of a UUID, in RFC 9562 order."""
+GENRE_PREFIX = "genre:"
+"""How the content id of a genre's trend begins; no title may have such an id."""
 VERSION_MAX = 2**53 - 1
 """Largest global version and sequence: exact in every JSON reader."""
 

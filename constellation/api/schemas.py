@@ -126,7 +126,7 @@ class Metadata(msgspec.Struct):
 
 
 class ContentBody(msgspec.Struct):
-    """A title that trends may name."""
+    """A title that trends may name. Its id does not begin with `genre:`, as those of genres do."""
 
     content_id: Annotated[str, _utf8(limits.CONTENT_ID_BYTES_MAX, 1)]
     title: Annotated[str, _utf8(limits.TITLE_BYTES_MAX, 1)]

@@ -14,7 +14,7 @@ from constellation.limits import (
     TREND_DECAY_PER_HOUR,
     TRENDING_MAX,
 )
-from constellation.model import Rows, Trend
+from constellation.model import GENRE_PREFIX, Rows, Trend
 from constellation.shard import memory
 from constellation.shard.leaders import Leaders
 from kernels import trends as kernel
@@ -52,7 +52,7 @@ class Trends:
         """The item of a genre, or -1 when GENRE_TRENDS_MAX genres are known or the name is too long."""
         item = self._genres.get(genre)
         if item is None:
-            name = f"genre:{genre}"
+            name = GENRE_PREFIX + genre
             if len(self._genres) >= GENRE_TRENDS_MAX or len(name.encode()) > CONTENT_ID_BYTES_MAX:
                 return -1
             item = self._genres[genre] = len(self._genres)

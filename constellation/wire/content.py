@@ -10,11 +10,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from constellation import limits
 from constellation.errors import InvalidContent
-from constellation.model import ContentItem, EmbeddingFormat
+from constellation.model import GENRE_PREFIX, ContentItem, EmbeddingFormat
 from constellation.wire.embeddings import read_embeddings, write_embeddings
 from constellation.wire.media import Media
 from constellation.wire.patterns import Embedding, JsonEmbedding, MsgpackEmbedding
-from constellation.wire.reading import Reader, check_range, check_text, refusal
+from constellation.wire.reading import Reader, check_range, check_text, describe, refusal
 
 YEAR_MIN, YEAR_MAX = 1800, 3000
 DURATION_MIN_MAX = 100_000
@@ -46,6 +46,8 @@ def decode_content(body: bytes, media: Media) -> ContentItem:
     """
     content: _AnyContent = _reader.read(body, media)
     check_text(content.content_id, 1, limits.CONTENT_ID_BYTES_MAX, "content_id", _refuse)
+    if content.content_id.startswith(GENRE_PREFIX):
+        raise _refuse("content_id", f"an id that does not begin with {GENRE_PREFIX!r}", describe(content.content_id))
     check_text(content.title, 1, limits.TITLE_BYTES_MAX, "title", _refuse)
     metadata = content.metadata
     if metadata is not None:

@@ -66,7 +66,7 @@ def test_metadata_may_be_absent(media: Media) -> None:
 
 
 BAD: dict[Path, list[Any]] = {
-    ("content_id",): ["", "x" * 65, "\u00e9" * 33, "a\0b", 1, None],
+    ("content_id",): ["genre:", "genre:drama", "", "x" * 65, "\u00e9" * 33, "a\0b", 1, None],
     ("title",): ["", "x" * 257, "\0", None, []],
     ("embedding",): [None, "", [], [0.0] * DIM, [1e300] * DIM, "A" * 512],
     ("metadata",): ["drama", [], 1],
