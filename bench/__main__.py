@@ -12,6 +12,7 @@ from rich.console import Console
 from bench import workload
 from bench.plan import Note, Plan
 from bench.report import Row, Run, Section, describe_machine, failed, print_section, save
+from kernels.warm import warm
 
 QUESTIONS = {
     "similarity": "how well and how fast are the nearest patterns of one interest found?",
@@ -31,8 +32,7 @@ RESULTS = Path(__file__).with_name("results")
 
 def main() -> int:
     arguments = _parse()
-    patterns = FULL_PATTERNS if arguments.full else arguments.patterns
-    plan = Plan(patterns=patterns, seed=arguments.seed, peers=not arguments.gates)
+    plan = _plan(arguments)
     names = arguments.questions or (GATED if arguments.gates else tuple(QUESTIONS))
     console = Console(width=None if sys.stdout.isatty() else 160)
     run = Run(
@@ -59,6 +59,7 @@ def main() -> int:
 
 
 def ask(name: str, plan: Plan) -> Section:
+    warm()
     started = time.perf_counter()
     answers = list(import_module(f"bench.{name}").measure(plan))
     return Section(
@@ -68,6 +69,15 @@ def ask(name: str, plan: Plan) -> Section:
         notes=[str(answer) for answer in answers if isinstance(answer, Note)],
         seconds=time.perf_counter() - started,
     )
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    patterns = FULL_PATTERNS if arguments.full else arguments.patterns
+    if arguments.gates:
+        # A few films would be crowded by so many patterns, and the gates are not meant for that.
+        library = workload.load_library(patterns, arguments.seed)
+        patterns = min(patterns, len(library.known.vectors) * workload.PATTERNS_A_FILM)
+    return Plan(patterns=patterns, seed=arguments.seed, peers=not arguments.gates)
 
 
 def _parse() -> argparse.Namespace:

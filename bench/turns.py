@@ -23,7 +23,6 @@ from constellation import limits
 from constellation.api.server import GC_THRESHOLDS
 from constellation.model import ContentItem
 from constellation.shard import Shard
-from kernels.warm import warm
 
 ANSWER_EVERY = 10
 CONTENT_EVERY = 5
@@ -83,7 +82,6 @@ class Watch:
 
 
 def measure(plan: Plan) -> Answers:
-    warm()
     watch, idle = Watch(), Watch()
     thresholds = gc.get_threshold()
     try:
