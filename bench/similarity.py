@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import workload
-from bench.peers.exact import ExactScan, Rows, recall
+from bench.peers.exact import ExactScan, Rows, recall, time_scan
 from bench.peers.hnsw import ROWS_AT_ONCE, GraphIndex
 from bench.peers.pgvector import NotInstalled, open_database
 from bench.plan import Answers, Note, Plan, Timings, tracked
@@ -25,7 +25,6 @@ RECALL_MIN = {"A": 0.96, "B": 0.92}
 P50_MS_MAX = 0.4
 P99_MS_MAX = 1.0
 CHANGE_MS_MAX = 0.2
-SCANS = 20
 INSERTS = 100
 CHURNED_GRAPH_MAX = 200_000
 """Replacing every vector of a graph takes many minutes above this."""
@@ -52,7 +51,7 @@ def measure(plan: Plan) -> Answers:
     data = _make_data(plan)
     exact = ExactScan(data.first)
     truths = _truths(exact, data)
-    scan = _time_scan(exact, data)
+    scan = time_scan(exact, data.queries["A"], K)
     yield Note("A: new patterns of films that stored ones are made of; B: of films that no stored pattern is made of")
     yield Row(name="exact NumPy scan, p50", value=scan.value, unit="ms", quality="recall 1")
     yield from _measure_ours(data, truths, scan, plan.rng("churn"))
@@ -77,13 +76,6 @@ def _make_data(plan: Plan) -> Data:
 
 def _truths(exact: ExactScan, data: Data) -> dict[str, Rows]:
     return {kind: exact.top(queries, K) for kind, queries in data.queries.items()}
-
-
-def _time_scan(exact: ExactScan, data: Data) -> Yardstick:
-    timings = Timings()
-    for query in data.queries["A"][:SCANS]:
-        timings.measure(exact.query, query, K)
-    return Yardstick("exact NumPy scan", timings.p50)
 
 
 def _measure_ours(data: Data, truths: dict[str, Rows], scan: Yardstick, rng: np.random.Generator) -> Answers:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import workload
 from bench.loaded import Loaded, load_shard
-from bench.peers.exact import ExactScan
+from bench.peers.exact import ExactScan, time_scan
 from bench.plan import Answers, Plan, Timings, tracked
 from bench.report import Row, Yardstick, at_most
 from bench.workload import Part
@@ -19,7 +19,6 @@ from constellation.model import PatternBatch, RateUpdates, SyncRequest
 P50_MS_MAX = 1.2
 UPDATES = 3
 NEW_PATTERNS = 2
-SCANS = 20
 
 Content = tuple[PatternBatch, RateUpdates]
 
@@ -28,7 +27,7 @@ def measure(plan: Plan) -> Answers:
     loaded = load_shard(plan)
     part = workload.load_library(plan.patterns, plan.seed).known
     rng = plan.rng("sync_shard")
-    scan = _time_scan(loaded)
+    scan = time_scan(ExactScan(loaded.households.codes), loaded.households.codes, workload.EVERYTHING.similar)
     contents: dict[str, Callable[[int], Content]] = {
         "nothing new": lambda _: (workload.no_patterns(), workload.no_updates()),
         f"{UPDATES} updates": lambda device: (workload.no_patterns(), _updates(loaded, device, rng)),
@@ -43,7 +42,9 @@ def measure(plan: Plan) -> Answers:
         for what, content in contents.items():
             asking = rng.choice(devices, plan.queries)
             requests = [_request(loaded, device, *content(device)) for device in asking.tolist()]
-            yield _measure_class(loaded, f"{interests} interest(s), {what}", requests, scan, now)
+            yield _measure_class(
+                loaded, f"{interests} interest{'s' if interests > 1 else ''}, {what}", requests, scan, now
+            )
             now += plan.queries * workload.TICK_S
 
 
@@ -87,11 +88,3 @@ def _new_patterns(loaded: Loaded, part: Part, device: int, rng: np.random.Genera
     """Of films the household has patterns of already, so that it keeps its interests."""
     films = rng.choice(loaded.households.films[device], NEW_PATTERNS)
     return workload.make_batch(workload.make_ids(NEW_PATTERNS, rng), part.patterns(films, rng), rng)
-
-
-def _time_scan(loaded: Loaded) -> Yardstick:
-    exact = ExactScan(loaded.households.codes)
-    timings = Timings()
-    for query in loaded.households.codes[:SCANS]:
-        timings.measure(exact.query, query, workload.EVERYTHING.similar)
-    return Yardstick("exact NumPy scan of one interest", timings.p50)

@@ -3,7 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
+from bench.plan import Timings
+from bench.report import Yardstick
 from constellation.model import Codes
+
+SCANS = 20
+"""Enough for a median."""
 
 _QUERIES_AT_ONCE = 64
 _ROWS_AT_ONCE = 100_000
@@ -40,6 +45,14 @@ class ExactScan:
             return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
         best: Rows = np.argpartition(scores, -k, axis=1)[:, -k:]
         return best
+
+
+def time_scan(exact: ExactScan, queries: npt.NDArray[np.generic], k: int) -> Yardstick:
+    """How long one scan takes, in ms: the median over the queries once the vectors have been read."""
+    timings = Timings()
+    for query in queries[: 2 * SCANS]:
+        timings.measure(exact.query, query, k)
+    return Yardstick("exact NumPy scan", float(np.median(timings.ms[-SCANS:])))
 
 
 def recall(found: Rows, true: Rows) -> float:
