@@ -3,15 +3,25 @@
 Part of `shard.shard`; changes nothing.
 """
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation.model import Rows
-from constellation.shard.interests import divide, find_interests
+from constellation.shard.interests import Interest, Weights, divide, find_interests
+from constellation.shard.similarity import Cosines, Vector
 from constellation.shard.tables import Tables
 from kernels import chains
+from kernels.codes import quantise
 from kernels.scan import pairwise_cosine
+
+
+class Found(NamedTuple):
+    """Rows (n,) of others and their cosines (n,) with the interest that found them, best first."""
+
+    rows: Rows
+    cosines: Cosines
 
 
 class Asking:
@@ -30,23 +40,46 @@ class Asking:
         own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else None
         if own is None or not len(own):
             return self._best_known.top(k)
-        medoids, shares = find_interests(
-            pairwise_cosine(self._patterns.codes, self._patterns.inverse, own), self._patterns.weights(own)
-        )
-        medoids = own[medoids]
-        found: dict[int, float] = {}
-        for medoid, part in zip(medoids.tolist(), divide(k, shares), strict=True):
-            for row, cosine in self._others(device, medoid, part, len(own)):
-                found[row] = max(cosine, found.get(row, -1.0))
-        if len(found) < k:  # interests found the same patterns: the heaviest has k of its own, if there are so many
-            for row, cosine in self._others(device, int(medoids[0]), k, len(own)):
-                if len(found) < k:
-                    found.setdefault(row, cosine)
-        best_first = sorted(found, key=found.__getitem__, reverse=True)
-        return np.array(best_first, np.int32)
+        weights = self._patterns.weights(own)
+        interests = find_interests(pairwise_cosine(self._patterns.codes, self._patterns.inverse, own), weights)
+        queries = [self._query(own, weights, interest) for interest in interests]
+        parts = divide(k, [interest.share for interest in interests])
+        found = _merge(*(self._others(device, q, part, len(own)) for q, part in zip(queries, parts, strict=True)))
+        if len(found.rows) < k:
+            # Interests found the same patterns: the heaviest has k of its own, if there are so many.
+            more = self._others(device, queries[0], k, len(own))
+            new = np.flatnonzero(~np.isin(more.rows, found.rows))[: k - len(found.rows)]
+            found = _merge(found, Found(more.rows[new], more.cosines[new]))
+        return found.rows
 
-    def _others(self, device: int, medoid: int, k: int, own: int) -> Iterator[tuple[int, float]]:
-        """The k rows of other devices most like the medoid, with their cosines; `own` patterns are the device's."""
-        rows, cosines = self._index.search(self._patterns.codes[medoid], k, spare=own)
+    def _query(self, own: Rows, weights: Weights, interest: Interest) -> Vector:
+        """The code (384,) int8 of the weighted mean of an interest's patterns.
+
+        The mean of near patterns is what they share; one of them, the medoid, would bring its own noise along
+        (`bench.relevance`). It speaks for them where they cancel out or weigh nothing.
+        """
+        rows = own[interest.members]
+        scale = weights[interest.members] * self._patterns.inverse[rows]
+        mean = scale.astype(np.float32) @ self._patterns.codes[rows].astype(np.float32)
+        if not mean.any():
+            mean = self._patterns.codes[rows[0]].astype(np.float32)
+        code: Vector = quantise(mean.reshape(1, -1))[0]
+        return code
+
+    def _others(self, device: int, query: Vector, k: int, own: int) -> Found:
+        """The k patterns of other devices most like the query; `own` patterns are the device's."""
+        rows, cosines = self._index.search(query, k, spare=own)
         others = np.flatnonzero(self._patterns.devices[rows] != device)[:k]
-        return zip(rows[others].tolist(), cosines[others].tolist(), strict=True)
+        return Found(rows[others], cosines[others])
+
+
+def _merge(*answers: Found) -> Found:
+    """All of them once, best first; of equal cosines the one that came earlier."""
+    if len(answers) == 1:
+        return answers[0]
+    rows = np.concatenate([answer.rows for answer in answers])
+    cosines = np.concatenate([answer.cosines for answer in answers])
+    order: npt.NDArray[np.int64] = np.argsort(-cosines, kind="stable")
+    _, first = np.unique(rows[order], return_index=True)
+    order = order[np.sort(first)]
+    return Found(rows[order], cosines[order])

@@ -1,14 +1,15 @@
-"""What a household likes: its few patterns in up to three groups, each spoken for by its heaviest member.
+"""What a household likes: its few patterns in up to three groups, so that every interest can ask for itself.
 
-A household likes several things at once; the mean of its patterns lies between them and resembles none
-(`bench.relevance`). So every interest asks for itself. A pure function of the device's patterns.
+A household likes several things at once; the mean of all its patterns lies between them and resembles none
+(`bench.relevance`). A pure function of the device's patterns.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from constellation.limits import INTERESTS_MAX
-from constellation.model import Rows
 
 SAME_INTEREST_COSINE = 0.5
 """Patterns at least this close to a medoid belong to it."""
@@ -16,34 +17,40 @@ SAME_INTEREST_COSINE = 0.5
 Weights = npt.NDArray[np.float64]
 
 
-def find_interests(cosines: npt.NDArray[np.float32], weights: Weights) -> tuple[Rows, Weights]:
-    """Medoids and shares of 1..3 interests among m >= 1 patterns; cosines (m, m), weights (m,) >= 0.
+class Interest(NamedTuple):
+    """Indices of its patterns, the heaviest, its medoid, first; and what share of the household's weight they have."""
+
+    members: list[int]
+    share: float
+
+
+def find_interests(cosines: npt.NDArray[np.float32], weights: Weights) -> list[Interest]:
+    """The 1..3 interests among m >= 1 patterns, heaviest first; cosines (m, m), weights (m,) >= 0.
 
     Leader clustering (Hartigan 1975, chapter 3), heaviest first: a pattern far from every medoid so far founds an
-    interest while there are fewer than three, any other joins the nearest. Returns indices (i,) int32 of the medoids,
-    heaviest interest first, and their shares (i,) of the total weight. Equal weights: the earlier pattern is heavier.
-    Where nothing weighs anything (rates that updates brought down to zero), all interests are alike.
+    interest while there are fewer than three, any other joins the nearest. Equal weights: the earlier pattern is
+    heavier. Where nothing weighs anything (rates that updates brought down to zero), all interests are alike.
     """
-    order = np.argsort(-weights, kind="stable")
-    medoids: list[int] = []
-    shares: list[float] = []
-    for i in order.tolist():
-        near = cosines[i, medoids]
-        nearest = int(near.argmax()) if medoids else -1
-        if not medoids or (near[nearest] < SAME_INTEREST_COSINE and len(medoids) < INTERESTS_MAX):
-            medoids.append(i)
-            shares.append(float(weights[i]))
+    groups: list[list[int]] = []
+    for i in np.argsort(-weights, kind="stable").tolist():
+        near = [float(cosines[i, members[0]]) for members in groups]
+        closest = max(near, default=-1.0)
+        if not groups or (closest < SAME_INTEREST_COSINE and len(groups) < INTERESTS_MAX):
+            groups.append([i])
         else:
-            shares[nearest] += float(weights[i])
-    parts = np.array(shares) if any(shares) else np.ones(len(shares))
-    heaviest_first = np.argsort(-parts, kind="stable")
-    return np.array(medoids, np.int32)[heaviest_first], parts[heaviest_first] / parts.sum()
+            groups[near.index(closest)].append(i)
+    sums = np.array([weights[members].sum() for members in groups])
+    if not sums.any():
+        sums[:] = 1
+    shares = (sums / sums.sum()).tolist()
+    return [Interest(groups[g], shares[g]) for g in np.argsort(-sums, kind="stable").tolist()]
 
 
-def divide(k: int, shares: Weights) -> list[int]:
+def divide(k: int, shares: list[float]) -> list[int]:
     """Split k results by share, largest remainder first; the parts sum to k."""
-    exact = shares * k
-    parts = np.floor(exact).astype(int)
-    remainders = np.argsort(parts - exact, kind="stable")
-    parts[remainders[: k - int(parts.sum())]] += 1
-    return [int(part) for part in parts]
+    exact = [share * k for share in shares]
+    parts = [int(part) for part in exact]
+    by_remainder = sorted(range(len(parts)), key=lambda i: parts[i] - exact[i])
+    for i in by_remainder[: k - sum(parts)]:
+        parts[i] += 1
+    return parts

@@ -15,7 +15,7 @@ from constellation.model import DIM, Codes, Rows
 from kernels import lists as kernel
 from kernels.lists import AXES, CAPACITY, HALF, SKETCH_NORM, SPARSE, empty_level
 
-ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 4_000, 120
+ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 2_500, 135
 """How many rows a query for k looks at by sketch. Recall against time: `bench.similarity`."""
 ROWS_SCORED_BASE, ROWS_SCORED_PER_RESULT = 50, 3
 """How many of them are scored exactly."""
