@@ -106,8 +106,8 @@ def _packed_dot(packed: Packed, whole: Query, low: Query) -> np.int32:
     s = np.int32(0)
     for j in range(HALF):
         byte = np.int16(packed[j])
-        s = np.int32(s + np.int32(byte * whole[j]))
-        s = np.int32(s + np.int32(np.int16(byte & 15) * low[j]))
+        s = np.int32(s + np.int32(np.int32(byte) * np.int32(whole[j])))
+        s = np.int32(s + np.int32(np.int32(byte & 15) * np.int32(low[j])))
     return s
 
 
@@ -371,12 +371,18 @@ def _split_list(lists: Level, groups: Level, k: int) -> None:
 @compiled
 def _attract(lists: Level, target: int, k: int) -> None:
     """Move the rows of list k that are nearer to list `target` there, until one place is left in it."""
-    sketch = np.empty(AXES, np.int8)
+    lean = np.empty(AXES, np.int16)
+    total = 0
+    for j in range(AXES):
+        lean[j] = np.int16(lists.centroids[target, j]) - np.int16(lists.centroids[k, j])
+        total += int(lean[j])
+    whole, low = _mix(lean)
+    # A component n stands for n - 7.5: a row leans to the target if (sum of n x lean) - 7.5 x total is above 0.
+    border = 120 * total
     for i in range(lists.sizes[k] - 1, -1, -1):
         if lists.sizes[target] >= CAPACITY - 1 or lists.sizes[k] <= SPARSE:
             return
-        _unpack(lists.sketches[k, i], sketch)
-        if _dot(lists.centroids[target], sketch) > _dot(lists.centroids[k], sketch):
+        if _packed_dot(lists.sketches[k, i], whole, low) > border:
             _move(lists, lists.rows[k, i], target)
 
 
