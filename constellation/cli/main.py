@@ -1,7 +1,7 @@
 """The `constellation` command: finds the command by its name and runs it.
 
 A command is a module of this package with two functions, `configure(parser)` and `run(arguments) -> exit code`; only
-the chosen one is imported, so that `--help` answers at once. A wrong argument or setting exits 2 before any start.
+the chosen one is imported, so that `--help` answers at once. A wrong argument or setting exits 2 before
 anything starts.
 """
 
