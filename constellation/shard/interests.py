@@ -31,19 +31,19 @@ def find_interests(cosines: npt.NDArray[np.float32], weights: Weights) -> list[I
     interest while there are fewer than three, any other joins the nearest. Equal weights: the earlier pattern is
     heavier. Where nothing weighs anything (rates that updates brought down to zero), all interests are alike.
     """
+    weight, cosine = weights.tolist(), cosines.tolist()
     groups: list[list[int]] = []
-    for i in np.argsort(-weights, kind="stable").tolist():
-        near = [float(cosines[i, members[0]]) for members in groups]
+    for i in sorted(range(len(weight)), key=weight.__getitem__, reverse=True):
+        near = [cosine[i][members[0]] for members in groups]
         closest = max(near, default=-1.0)
         if not groups or (closest < SAME_INTEREST_COSINE and len(groups) < INTERESTS_MAX):
             groups.append([i])
         else:
             groups[near.index(closest)].append(i)
-    sums = np.array([weights[members].sum() for members in groups])
-    if not sums.any():
-        sums[:] = 1
-    shares = (sums / sums.sum()).tolist()
-    return [Interest(groups[g], shares[g]) for g in np.argsort(-sums, kind="stable").tolist()]
+    sums = [sum(weight[i] for i in members) for members in groups]
+    total = sum(sums)
+    shares = [part / total for part in sums] if total else [1 / len(groups)] * len(groups)
+    return [Interest(groups[g], shares[g]) for g in sorted(range(len(groups)), key=shares.__getitem__, reverse=True)]
 
 
 def divide(k: int, shares: list[float]) -> list[int]:
