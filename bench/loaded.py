@@ -28,6 +28,6 @@ def load_shard(plan: Plan) -> Loaded:
     for request in tracked(workload.first_syncs(households, rng), "loading the shard", len(households)):
         now += workload.TICK_S
         shard.apply(request, now)
-        while shard.maintain(now):
+        while shard.maintain():
             pass
     return Loaded(shard, households, now)

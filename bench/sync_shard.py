@@ -58,7 +58,7 @@ def _measure_class(loaded: Loaded, name: str, requests: list[SyncRequest], scan:
         answer = shard.answer(request.device_id, workload.EVERYTHING)
         whole.stop()
         similar += len(answer.similar)
-        upkeep.measure(_maintain, loaded, now)
+        upkeep.measure(_maintain, loaded)
     return Row(
         name=f"{name}: p50",
         value=whole.p50,
@@ -70,8 +70,8 @@ def _measure_class(loaded: Loaded, name: str, requests: list[SyncRequest], scan:
     )
 
 
-def _maintain(loaded: Loaded, now: float) -> None:
-    while loaded.shard.maintain(now):
+def _maintain(loaded: Loaded) -> None:
+    while loaded.shard.maintain():
         pass
 
 

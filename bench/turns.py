@@ -142,7 +142,7 @@ class _Life:
     async def keep_up(self) -> None:
         """As `api.background` does."""
         while True:
-            if not await self._watch.turn("upkeep", self._shard.maintain, self._now):
+            if not await self._watch.turn("upkeep", self._shard.maintain):
                 await asyncio.sleep(limits.MAINTAIN_EVERY_MS / 1e3)
 
     async def grow(self, households: Households) -> None:

@@ -46,7 +46,7 @@ async def _guard(service: Service, part: str, work: Coroutine[None, None, None])
 
 async def _maintain(service: Service) -> None:
     while True:
-        more = service.shard.maintain(service.clock())
+        more = service.shard.maintain()
         # One step of at most LOOP_TURN_MS_MAX, then every request that has come is answered before the next one.
         await asyncio.sleep(0 if more else limits.MAINTAIN_EVERY_MS / 1e3)
 

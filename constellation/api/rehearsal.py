@@ -50,7 +50,7 @@ def rehearse(settings: Settings) -> None:
         _post_content(shard, media, _codes(rng, 1))
     for device in range(DEVICES):
         _sync(shard, device.to_bytes(ID_BYTES), rng, list(Media)[device % len(Media)])
-    while shard.maintain(_NOW):
+    while shard.maintain():
         pass
     shard.trending(1, _NOW)
     shard.stats(_NOW)

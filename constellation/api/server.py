@@ -51,7 +51,7 @@ def load(settings: Settings) -> Service:
     """A shard with everything warm, so that no request compiles, and all of it out of the collector's sight."""
     warm()
     rehearse(settings)
-    service = Service(settings, Shard(settings))
+    service = Service(settings, Shard(settings, time.time()))
     service.open()
     gc.collect()
     gc.freeze()

@@ -32,13 +32,14 @@ from constellation.shard.taking import Moment, Taking
 class Shard:
     """All state of one shard, empty at first, bounded by the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: float = 0.0) -> None:
+        """`now` (unix seconds): versions are above those of every earlier life of the shard."""
         tables = Tables(settings, secrets.randbits(128))  # nothing that a caller sees depends on the seed
         self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
         self._content, self._trends = tables.content, tables.trends
         self._taking = Taking(settings, tables)
         self._asking = Asking(tables)
-        self._version = 0
+        self._version = self._version_at(now)
 
     @property
     def global_version(self) -> int:
@@ -109,9 +110,8 @@ class Shard:
             bytes_resident=self._bytes_resident(),
         )
 
-    def maintain(self, now: float) -> bool:
-        """One bounded step of background work; True if more is waiting."""
-        self._trends.hour(now)
+    def maintain(self) -> bool:
+        """One bounded step of background work; True if more is waiting. Changes no answer but for its recall."""
         return self._index.settle() | self._content.maintain()
 
     def _is_duplicate(self, device: int, delta: Delta) -> bool:
@@ -139,7 +139,11 @@ class Shard:
             self._devices.cursor[device] = delta.local_version
 
     def _next_version(self, now: float) -> int:
-        return max(self._version + 1, int(now * 1e6))
+        return max(self._version + 1, self._version_at(now))
+
+    @staticmethod
+    def _version_at(now: float) -> int:
+        return int(now * 1e6)
 
     def _bytes_resident(self) -> int:
         return (

@@ -59,7 +59,7 @@ class SimilarityIndex:
 
     @property
     def bytes_resident(self) -> int:
-        return int(self._lists.counts[kernel.USED]) * _LIST_BYTES + 4 * len(self._codes)
+        return int(self._lists.counts[kernel.USED]) * _LIST_BYTES + 4 * len(self)
 
     def add(self, row: int) -> None:
         """Take in a row that is not in the index; its code must not change while it is."""

@@ -51,7 +51,7 @@ def main() -> None:
     rehearse(direct.service.settings)
     before = signatures()
     requests(direct)
-    direct.service.shard.maintain(0.0)
+    direct.service.shard.maintain()
     for module, name, signature in sorted(signatures() - before, key=str):
         print(f"{module}.{name}{signature}")
     direct.close()

@@ -12,7 +12,7 @@ from constellation.errors import NotReady
 from tests.api.direct import Direct
 
 
-def service_with_upkeep(maintain: Callable[[float], bool]) -> Service:
+def service_with_upkeep(maintain: Callable[[], bool]) -> Service:
     direct = Direct()
     direct.close()
     direct.service.shard.maintain = maintain  # type: ignore[assignment, method-assign]
@@ -28,7 +28,7 @@ async def until(holds: Callable[[], bool]) -> None:
 def test_upkeep_goes_on_at_once_while_more_is_waiting() -> None:
     waiting = list(range(100))
 
-    def maintain(now: float) -> bool:
+    def maintain() -> bool:
         if waiting:
             waiting.pop()
         return bool(waiting)
@@ -43,7 +43,7 @@ def test_upkeep_goes_on_at_once_while_more_is_waiting() -> None:
 
 
 def test_failed_upkeep_turns_readiness_off(caplog: pytest.LogCaptureFixture) -> None:
-    def maintain(now: float) -> bool:
+    def maintain() -> bool:
         raise ValueError("broken")
 
     async def run() -> Service:
@@ -61,7 +61,7 @@ def test_failed_upkeep_turns_readiness_off(caplog: pytest.LogCaptureFixture) -> 
 
 def test_loop_lag_is_measured() -> None:
     async def run() -> float:
-        service = service_with_upkeep(lambda now: False)
+        service = service_with_upkeep(lambda: False)
         async with running(service):
             await until(lambda: service.loop_lag_s_max > 0)
         return service.loop_lag_s_max
