@@ -15,7 +15,7 @@ from tests.api.direct import Direct
 def service_with_upkeep(maintain: Callable[[], bool]) -> Service:
     direct = Direct()
     direct.close()
-    direct.service.shard.maintain = maintain  # type: ignore[assignment, method-assign]
+    direct.service.shard.maintain = maintain  # type: ignore[method-assign]
     return direct.service
 
 
