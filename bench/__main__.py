@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench import workload
 from bench.plan import Note, Plan
-from bench.report import Row, Run, Section, describe_machine, failed, print_section, save
+from bench.report import Row, Run, Section, describe_machine, missed_gates, print_section, save
 from kernels.warm import warm
 
 QUESTIONS = {
@@ -51,7 +51,7 @@ def main() -> int:
     path = arguments.output or RESULTS / f"{run.started.replace(':', '')}-{run.patterns}.json"
     save(run, path)
     console.print(f"saved as {path}")
-    missed = failed(run.sections)
+    missed = missed_gates(run.sections)
     if missed and arguments.gates:
         console.print(f"[red]gates missed:[/] {'; '.join(missed)}")
         return 1

@@ -36,7 +36,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One number. A gate is a target that does not depend on how fast the machine is: `make gates` fails by it."""
+    """One number. Its gate is what it has to reach on any machine and with any films: `make gates` fails by it."""
 
     name: str
     value: float
@@ -44,7 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     quality: str
     yardstick: Yardstick | None = None
     target: Target | None = None
-    gate: bool = False
+    gate: Target | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -54,11 +54,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool | None:
         """None without a target."""
-        if self.target is None:
-            return None
-        measured = self.value if self.target.of == "value" else self.ratio
+        return None if self.target is None else self._reaches(self.target)
+
+    @property
+    def missed_gate(self) -> bool:
+        return self.gate is not None and not self._reaches(self.gate)
+
+    def _reaches(self, target: Target) -> bool:
+        measured = self.value if target.of == "value" else self.ratio
         assert measured is not None
-        return self.target.met_by(measured)
+        return target.met_by(measured)
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -155,11 +160,5 @@ def _spelled_out(row: Row) -> dict[str, object]:
     return {**msgspec.to_builtins(row), "ratio": row.ratio, "passed": row.passed}
 
 
-def failed(sections: Sequence[Section]) -> list[str]:
-    """Gates that were missed."""
-    return [
-        f"{section.question}: {row.name}"
-        for section in sections
-        for row in section.rows
-        if row.gate and row.passed is False
-    ]
+def missed_gates(sections: Sequence[Section]) -> list[str]:
+    return [f"{section.question}: {row.name}" for section in sections for row in section.rows if row.missed_gate]

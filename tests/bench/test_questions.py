@@ -56,7 +56,7 @@ def test_missed_gate_fails_the_gates_and_a_missed_target_does_not(
 ) -> None:
     slow = Row(name="slow", value=9, unit="ms", quality="", target=at_most(1))
     assert _run(monkeypatch, slow, tmp_path / "slow.json", "--gates") == 0
-    wrong = Row(name="wrong", value=0.1, unit="", quality="", target=at_least(0.9), gate=True)
+    wrong = Row(name="wrong", value=0.1, unit="", quality="", gate=at_least(0.9))
     assert _run(monkeypatch, wrong, tmp_path / "wrong.json", "--gates") == 1
     assert "lookups: wrong" in capsys.readouterr().out
 
