@@ -1,4 +1,4 @@
-"""The shard as a dict: the rules of DESIGN in a few plain lines, nothing fast, nothing approximate."""
+"""The shard as a dict: the rules of the REST contract, nothing fast, nothing approximate."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
