@@ -16,7 +16,8 @@ from bench.peers.hnsw import ROWS_AT_ONCE, GraphIndex
 from bench.peers.pgvector import NotInstalled, open_database
 from bench.plan import Answers, Note, Plan, Timings, tracked
 from bench.report import Row, Target, Yardstick, at_least, at_most
-from constellation.model import Codes
+from constellation.model import DIM, Codes
+from constellation.shard import memory
 from constellation.shard.similarity import SimilarityIndex
 from kernels.codes import inverse_norms
 
@@ -93,8 +94,8 @@ class _Column:
     """A code column with the shard's index over it, changed as the shard changes it."""
 
     def __init__(self, rows: int) -> None:
-        self._codes = np.zeros((rows, 384), np.int8)
-        self._inverse = np.zeros(rows, np.float32)
+        self._codes = memory.column(rows, np.int8, DIM)
+        self._inverse = memory.column(rows, np.float32)
         self._index = SimilarityIndex(self._codes, self._inverse)
 
     def search(self, query: npt.NDArray[np.int8]) -> Rows:

@@ -1,23 +1,32 @@
 """How kernels are compiled: one decorator, so that every kernel has the same options.
 
-Compiled code is cached on disk beside the module, in `NUMBA_CACHE_DIR`, or in the user's cache directory; where none
-of them can be written it is compiled at every start. The GIL is kept: a kernel takes microseconds on the event loop,
-and a loop that lets the GIL go gets it back only after another thread's switch interval.
-numba's cache looks at the kernel's own file only: after a change to an inlined helper (`heap`, `dot`), touch its users.
+Compiled code is cached in `NUMBA_CACHE_DIR`, else beside the modules, or in the user's cache directory where that cannot
+be written; where none can it is compiled at every start. numba knows a kernel's own file only, and a kernel that
+was compiled with another module's old constants writes out of bounds: so the place is named after all sources here.
+The GIL is kept: a kernel takes microseconds on the event loop, and a loop that lets the GIL go gets it back only after
+another thread's switch interval.
 """
 
+import hashlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import binding
 from numba.extending import is_jitted
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 JIT = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 """False under NUMBA_DISABLE_JIT=1: kernels then run as plain Python, for tests."""
+
+
+def has_feature(name: str) -> bool:
+    """Does this processor have these instructions? Names as LLVM has them, such as avx2."""
+    return bool(binding.get_host_cpu_features().get(name, False))
 
 
 def compiled(kernel: Kernel) -> Kernel:
@@ -42,6 +51,25 @@ def specialisations() -> int:
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("kernels.")]
     kernels = {id(value): value for module in modules for value in vars(module).values() if is_jitted(value)}
     return sum(len(kernel.signatures) for kernel in kernels.values())
+
+
+def _cache_directory() -> str:
+    """Where code compiled from these very sources is kept; empty if nothing can be written."""
+    here = Path(__file__).parent
+    sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    name = f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}"
+    chosen = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    for parent in (Path(chosen),) if chosen else (here / "__pycache__", Path.home() / ".cache" / "constellation"):
+        try:
+            (parent / name).mkdir(parents=True, exist_ok=True)
+            (parent / name / "writable").touch()
+        except OSError:
+            continue
+        return str(parent / name)
+    return ""
+
+
+numba.config.CACHE_DIR = _cache_directory()  # type: ignore[attr-defined]
 
 
 def _compile(kernel: Kernel, inline: Literal["never", "always"] = "never") -> Kernel:

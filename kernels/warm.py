@@ -5,7 +5,7 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, keytable, lists, scan, sums, trends
+from kernels import chains, codes, keytable, lists, partition, scan, sketches, sums, trends
 
 DIM = 384
 
@@ -86,15 +86,15 @@ def _warm_lists() -> None:
     n = 2 * lists.CAPACITY
     rng = np.random.default_rng(0)
     made = rng.integers(-99, 99, (n, DIM), dtype=np.int8)
-    sketches = np.ascontiguousarray(made[:, : lists.AXES])
+    short = np.ascontiguousarray(made[:, : sketches.AXES])
     low, high = lists.empty_level(8, n), lists.empty_level(8, 8)
     for row in range(n):
-        lists.insert(low, high, row, sketches[row])
-    lists.settle(low, high, 0)
+        partition.insert(low, high, row, short[row])
+    partition.settle(low, high, 0)
     inv = codes.inverse_norms(made)
-    lists.search(low, high, made, inv, made[0].astype(np.int16), sketches[0].astype(np.int16), 2, 10, 5)
+    lists.search(low, high, made, inv, made[0].astype(np.int16), short[0], 2, 10, 5)
     for row in range(n):
-        lists.remove(low, high, row)
+        partition.remove(low, high, row)
 
 
 def _warm_chains() -> None:

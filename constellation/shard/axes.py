@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.lists import AXES
+from kernels.sketches import AXES
 
 FILE = Path(__file__).with_name("axes.npy")
 FILMS = Path(__file__).parents[1] / "catalogue" / "films.npz"

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from constellation.model import DIM, Codes, Rows
-from kernels import lists as kernel
-from kernels.lists import AXES, CAPACITY, HALF, SKETCH_NORM, SPARSE, empty_level
+from kernels import lists, partition
+from kernels.lists import CAPACITY, HELD, USED, empty_level
+from kernels.partition import SPARSE
+from kernels.sketches import AXES, HALF, SKETCH_NORM
 
-ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 2_500, 135
+ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 2_000, 180
 """How many rows a query for k looks at by sketch. Recall against time: `bench.similarity`."""
-ROWS_SCORED_BASE, ROWS_SCORED_PER_RESULT = 50, 3
+ROWS_SCORED_BASE, ROWS_SCORED_PER_RESULT = 40, 3
 """How many of them are scored exactly."""
 
 _SETTLE_EVERY = 12
@@ -47,7 +49,7 @@ class SimilarityIndex:
         self._settled = 0
 
     def __len__(self) -> int:
-        return int(self._lists.counts[kernel.HELD])
+        return int(self._lists.counts[HELD])
 
     def __contains__(self, row: int) -> bool:
         return bool(self._lists.home[row])
@@ -55,20 +57,20 @@ class SimilarityIndex:
     @property
     def list_count(self) -> int:
         """Lists in use."""
-        return int(self._groups.counts[kernel.HELD])
+        return int(self._groups.counts[HELD])
 
     @property
     def bytes_resident(self) -> int:
-        return int(self._lists.counts[kernel.USED]) * _LIST_BYTES + 4 * len(self)
+        return int(self._lists.counts[USED]) * _LIST_BYTES + 4 * len(self)
 
     def add(self, row: int) -> None:
         """Take in a row that is not in the index; its code must not change while it is."""
-        kernel.insert(self._lists, self._groups, row, self._sketch(self._codes[row]).astype(np.int8))
+        partition.insert(self._lists, self._groups, row, self._sketch(self._codes[row]))
         self._changes += 1
 
     def remove(self, row: int) -> None:
         """Take out a row that is in the index."""
-        kernel.remove(self._lists, self._groups, row)
+        partition.remove(self._lists, self._groups, row)
         self._changes += 1
 
     def search(self, query: Vector, k: int, spare: int = 0) -> tuple[Rows, Cosines]:
@@ -77,13 +79,13 @@ class SimilarityIndex:
         min(k + spare, len(self)) of them; none if k is 0. The effort is that for k, the spare ones make up for rows
         that the caller will not use.
         """
-        return kernel.search(
+        return lists.search(
             self._lists,
             self._groups,
             self._codes,
             self._inverse,
             query.astype(np.int16),
-            self._sketch(query).astype(np.int16),
+            self._sketch(query),
             k + spare if k else 0,
             ROWS_SCANNED_BASE + ROWS_SCANNED_PER_RESULT * k,
             ROWS_SCORED_BASE + ROWS_SCORED_PER_RESULT * k,
@@ -94,15 +96,15 @@ class SimilarityIndex:
         if self._changes < _SETTLE_EVERY:
             return False
         self._changes -= _SETTLE_EVERY
-        used = int(self._lists.counts[kernel.USED])
+        used = int(self._lists.counts[USED])
         self._settled = (self._settled + 1) % used
-        kernel.settle(self._lists, self._groups, self._settled)
+        partition.settle(self._lists, self._groups, self._settled)
         return self._changes >= _SETTLE_EVERY
 
-    def _sketch(self, code: Vector) -> npt.NDArray[np.float32]:
+    def _sketch(self, code: Vector) -> Vector:
         vector = code.astype(np.float32)
         vector *= 1 / np.sqrt(vector @ vector)
         sketch: npt.NDArray[np.float32] = self._axes @ vector
         np.rint(sketch, out=sketch)
         np.clip(sketch, -127, 127, out=sketch)
-        return sketch
+        return sketch.astype(np.int8)

@@ -1,44 +1,57 @@
-"""What must hold of the levels of `kernels.lists` between any two calls, and the module itself made small.
+"""What must hold of the levels of `kernels.lists` between any two calls, and the modules themselves made small.
 
 The kernels run without bounds checks: an array that is too short by one is a crash of the shard. So the checker knows
 the bounds, too. It reads the arrays as their docstrings say, and shares no code with the kernels.
 """
 
 import importlib.util
+import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-import kernels.lists
-from kernels import compiled, prefetch, reference
+from kernels import compiled, lists, partition, prefetch, reference, sketches
 
 Sketches = npt.NDArray[np.int8]
 USED, FREE, HELD = 0, 1, 2
 
 
-def small_lists(capacity: int = 8, axes: int = 4, near: int = 4) -> ModuleType:
-    """`kernels.lists` as plain Python with few places in a list: a hundred rows do there what a million do in life."""
-    spec = importlib.util.spec_from_file_location("small_lists", kernels.lists.__file__)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def merged(*modules: ModuleType) -> SimpleNamespace:
+    """What the modules define, as if it were one."""
+    return SimpleNamespace(**{name: value for module in modules for name, value in vars(module).items()})
 
-    def plain(kernel: Callable[..., Any]) -> Callable[..., Any]:
-        return kernel
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "compiled", plain)
-        patch.setattr(compiled, "inlined", plain)
-        patch.setattr(prefetch, "prefetch", lambda array, offset: None)
-        spec.loader.exec_module(module)
+LISTS = merged(sketches, lists, partition)
+
+
+def small_lists(capacity: int = 8, axes: int = 4, near: int = 4) -> SimpleNamespace:
+    """LISTS as plain Python with few places in a list: a hundred rows do there what a million do in life."""
     constants = {"CAPACITY": capacity, "SPARSE": capacity // 4, "AXES": axes, "HALF": axes // 2, "NEAR_LISTS": near}
-    for name, value in constants.items():
-        assert name in vars(module)
-        setattr(module, name, value)
-    return module
+    loaded = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name, plain in {"compiled": _same, "inlined": _same, "JIT": False}.items():
+            patch.setattr(compiled, name, plain)
+        patch.setattr(prefetch, "prefetch", lambda array, offset: None)
+        for original in (sketches, lists, partition):
+            spec = importlib.util.find_spec(original.__name__)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, original.__name__, module)
+            spec.loader.exec_module(module)
+            for name in constants.keys() & vars(module).keys():
+                setattr(module, name, constants[name])
+            loaded.append(module)
+    small = merged(*loaded)
+    assert constants.items() <= vars(small).items()
+    return small
+
+
+def _same(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    return kernel
 
 
 class Levels:
@@ -65,7 +78,7 @@ class Levels:
         self.module.settle(self.lists, self.groups, k)
 
     def search(self, codes: Any, inverse: Any, query: Any, k: int, budget: int, rescore: int) -> tuple[Any, Any]:
-        sketch = sketches_of(query[None], self.module)[0].astype(np.int16)
+        sketch = sketches_of(query[None], self.module)[0]
         found: tuple[Any, Any] = self.module.search(
             self.lists, self.groups, codes, inverse, query.astype(np.int16), sketch, k, budget, rescore
         )

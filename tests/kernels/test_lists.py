@@ -5,7 +5,7 @@ run with their own constants on what is worst for them.
 """
 
 from collections import deque
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kernels import compiled, lists, reference
-from tests.kernels.levels import Levels, Sketches, in_use, sketches_of
+from kernels import compiled, reference
+from tests.kernels.levels import LISTS, Levels, Sketches, in_use, sketches_of
 from tests.kernels.levels import small_lists as make_small_lists
 from tests.kernels.material import same, unit
 
 SMALL = make_small_lists()
-MODULES = [pytest.param(SMALL, id="small"), pytest.param(lists, id="compiled")] if compiled.JIT else [SMALL]
+MODULES = [pytest.param(SMALL, id="small"), pytest.param(LISTS, id="compiled")] if compiled.JIT else [SMALL]
 over_modules = pytest.mark.parametrize("module", MODULES)
 
 Codes = npt.NDArray[np.int8]
@@ -86,7 +86,7 @@ ListsMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=2
 test_every_row_is_in_one_list_and_every_list_in_one_group: Any = ListsMachine.TestCase
 
 
-def clustered(module: ModuleType, n: int, clusters: int, noise: float, seed: int) -> Codes:
+def clustered(module: SimpleNamespace, n: int, clusters: int, noise: float, seed: int) -> Codes:
     """(n, AXES) codes around so many directions."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((clusters, module.AXES))
@@ -95,21 +95,21 @@ def clustered(module: ModuleType, n: int, clusters: int, noise: float, seed: int
     return codes
 
 
-def filled(module: ModuleType, codes: Codes) -> Levels:
+def filled(module: SimpleNamespace, codes: Codes) -> Levels:
     levels = Levels(module, len(codes))
     for row, sketch in enumerate(sketches_of(codes, module)):
         levels.insert(row, sketch)
     return levels
 
 
-def scale(module: ModuleType, rows_in_lists: int) -> int:
+def scale(module: SimpleNamespace, rows_in_lists: int) -> int:
     """So many rows of a module with small lists, for one with large lists."""
     return int(rows_in_lists * module.CAPACITY // SMALL.CAPACITY)
 
 
 @over_modules
 @pytest.mark.parametrize("spread", [0, 3, 60])
-def test_lists_are_few_whatever_comes_and_goes(module: ModuleType, spread: int, rng: np.random.Generator) -> None:
+def test_lists_are_few_whatever_comes_and_goes(module: SimpleNamespace, spread: int, rng: np.random.Generator) -> None:
     """Many equal rows (spread 0), near ones and scattered ones: filled, thinned at random, filled, emptied."""
     n = scale(module, 250)
     base = rng.integers(-80, 80, module.AXES)
@@ -135,7 +135,7 @@ def test_lists_are_few_whatever_comes_and_goes(module: ModuleType, spread: int, 
 
 
 @over_modules
-def test_lists_are_few_when_topics_drift(module: ModuleType, rng: np.random.Generator) -> None:
+def test_lists_are_few_when_topics_drift(module: SimpleNamespace, rng: np.random.Generator) -> None:
     """The place where rows come in wanders, the oldest leave: what was a topic becomes empty lists."""
     n = scale(module, 60)
     levels = Levels(module, n, slack=2)
@@ -160,7 +160,7 @@ def test_lists_are_few_when_topics_drift(module: ModuleType, rng: np.random.Gene
 
 
 @over_modules
-def test_insert_and_remove_at_one_place_use_no_more_lists(module: ModuleType, rng: np.random.Generator) -> None:
+def test_insert_and_remove_at_one_place_use_no_more_lists(module: SimpleNamespace, rng: np.random.Generator) -> None:
     """A list on the edge of a split, and lists on the edge of being dissolved, crossed again and again."""
     n = scale(module, 30)
     made = sketches_of(rng.standard_normal((n, module.AXES)), module)
@@ -184,7 +184,7 @@ def test_insert_and_remove_at_one_place_use_no_more_lists(module: ModuleType, rn
 
 
 @over_modules
-def test_dissolved_lists_flow_into_full_ones(module: ModuleType, rng: np.random.Generator) -> None:
+def test_dissolved_lists_flow_into_full_ones(module: SimpleNamespace, rng: np.random.Generator) -> None:
     """Every list but those at one place is thinned out, so that their rows fill and split what is near."""
     n = scale(module, 120)
     codes = clustered(module, n, 6, 0.4, 1)
@@ -205,7 +205,7 @@ def test_dissolved_lists_flow_into_full_ones(module: ModuleType, rng: np.random.
 
 @over_modules
 @pytest.mark.parametrize("kind", ["equal", "two points", "one far", "spread"])
-def test_a_split_leaves_a_quarter_on_each_side(module: ModuleType, kind: str, rng: np.random.Generator) -> None:
+def test_a_split_leaves_a_quarter_on_each_side(module: SimpleNamespace, kind: str, rng: np.random.Generator) -> None:
     n = module.CAPACITY
     made: Sketches = np.tile(sketches_of(rng.standard_normal((1, module.AXES)), module), (n, 1))
     if kind == "two points":
@@ -223,7 +223,7 @@ def test_a_split_leaves_a_quarter_on_each_side(module: ModuleType, kind: str, rn
 
 
 @over_modules
-def test_settle_never_fills_a_list(module: ModuleType, rng: np.random.Generator) -> None:
+def test_settle_never_fills_a_list(module: SimpleNamespace, rng: np.random.Generator) -> None:
     """All rows want to be in one list: it takes what it has places for, but keeps one."""
     n = scale(module, 60)
     codes = clustered(module, n, 3, 0.5, 2)
@@ -239,7 +239,9 @@ def test_settle_never_fills_a_list(module: ModuleType, rng: np.random.Generator)
 
 @over_modules
 @pytest.mark.parametrize("held", [1, 5, 40, 400])
-def test_a_search_that_looks_at_everything_is_exact(module: ModuleType, held: int, rng: np.random.Generator) -> None:
+def test_a_search_that_looks_at_everything_is_exact(
+    module: SimpleNamespace, held: int, rng: np.random.Generator
+) -> None:
     codes = clustered(module, 500, 5, 0.5, held)
     codes[::3] = codes[0]
     inverse = unit(codes)
@@ -260,7 +262,7 @@ def test_a_search_that_looks_at_everything_is_exact(module: ModuleType, held: in
 @over_modules
 @pytest.mark.parametrize("budget", [0, 1, 30, 10_000])
 def test_any_budget_gives_as_many_results_as_there_are(
-    module: ModuleType, budget: int, rng: np.random.Generator
+    module: SimpleNamespace, budget: int, rng: np.random.Generator
 ) -> None:
     codes = clustered(module, 300, 4, 0.5, budget)
     levels = filled(module, codes)
@@ -288,7 +290,7 @@ def test_lists_as_sparse_as_they_get_are_all_looked_at(rng: np.random.Generator)
 
 
 @over_modules
-def test_nothing_is_found_in_empty_levels(module: ModuleType) -> None:
+def test_nothing_is_found_in_empty_levels(module: SimpleNamespace) -> None:
     codes = clustered(module, 2, 1, 0.5, 1)
     levels = Levels(module, 2)
     assert len(levels.search(codes, unit(codes), codes[0], 5, 5, 5)[0]) == 0
@@ -301,9 +303,9 @@ def test_nothing_is_found_in_empty_levels(module: ModuleType) -> None:
 
 @pytest.mark.skipif(not compiled.JIT, reason="many rows")
 def test_a_search_of_a_tenth_of_the_rows_finds_most_of_the_nearest(rng: np.random.Generator) -> None:
-    codes = clustered(lists, 20_000, 200, 0.7, 3)
+    codes = clustered(LISTS, 20_000, 200, 0.7, 3)
     inverse = unit(codes)
-    levels = filled(lists, codes)
+    levels = filled(LISTS, codes)
     rows = np.arange(len(codes), dtype=np.int32)
     found = 0
     for query in codes[rng.integers(0, len(codes), 50)]:
@@ -317,5 +319,5 @@ def test_a_packed_sketch_is_that_of_its_twin() -> None:
     for low in range(-128, 128):
         sketch = np.array([low, -low - 1, 5, low], np.int8)
         packed = np.empty(2, np.uint8)
-        SMALL._pack(sketch, packed)
+        SMALL.pack(sketch, packed)
         same(packed, reference.pack(sketch))

@@ -1,6 +1,8 @@
 """Nothing is left to compile once `warm` has run, and cached code is found again."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from kernels import compiled
 SERVE = """
 import secrets
 import numpy as np
-from kernels import codes, compiled, keytable, scan, sums, trends, warm
+from kernels import chains, codes, compiled, keytable, lists, partition, scan, sums, trends, warm
 
 warm.warm()
 before = compiled.specialisations()
@@ -55,6 +57,16 @@ trends.debit(counts, scores, 3, 5, 490_001, 490_000, 0.95)
 trends.recompute_scores(counts, scores, 0, 9, 490_001, 0.95)
 trends.top_k(scores, np.ones(9, np.uint8), 5)
 trends.top_k(scores.astype(np.float32), np.ones(9, np.uint8), 5)
+first, following = np.full(5, -1, np.int32), np.full(9, -1, np.int32)
+chains.link(first, following, 3, 4)
+chains.rows_of(first, following, 3)
+chains.unlink(first, following, 3, 4)
+low, high = lists.empty_level(70, 100), lists.empty_level(70, 70)
+sketch = np.ones(192, np.int8)
+partition.insert(low, high, 7, sketch)
+partition.settle(low, high, 0)
+lists.search(low, high, column, inv, column[2].astype(np.int16), sketch, 1, 9, 3)
+partition.remove(low, high, 7)
 assert compiled.specialisations() == before, "something was compiled after warm()"
 hits = sum(sum(f.stats.cache_hits.values()) for m in (codes, scan, sums, keytable, trends) for f in vars(m).values()
            if hasattr(f, "stats"))
@@ -80,3 +92,28 @@ def serve(**environment: str) -> int:
 def test_nothing_compiles_after_warm_and_the_next_start_loads_from_the_cache() -> None:
     serve()
     assert serve() > 20
+
+
+def test_code_compiled_from_other_sources_is_not_used(tmp_path: Path) -> None:
+    """A constant that changes in one module changes the kernels of another that were compiled with it."""
+    package = tmp_path / "kernels"
+    shutil.copytree(Path(kernels.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    show = "from kernels import sketches, test_double; print(test_double.doubled_axes())"
+    (package / "test_double.py").write_text(
+        "from kernels.compiled import compiled\nfrom kernels.sketches import AXES\n\n\n"
+        "@compiled\ndef doubled_axes():\n    return 2 * AXES\n"
+    )
+    seen = []
+    for axes in (192, 96):
+        source = (package / "sketches.py").read_text()
+        (package / "sketches.py").write_text(re.sub(r"^AXES = \d+$", f"AXES = {axes}", source, flags=re.MULTILINE))
+        out = subprocess.run(
+            [sys.executable, "-c", show],
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seen.append(int(out.stdout))
+    assert seen == [384, 192]

@@ -1,0 +1,297 @@
+"""How inverted lists change: rows come and go, lists split when full, settle when idle and dissolve when sparse.
+
+The partition follows the data and is never rebuilt (after SPFresh: Xu et al., SOSP 2023). The lists and how they are
+searched: `kernels.lists`. Called by `constellation.shard.similarity`.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.compiled import compiled
+from kernels.lists import CAPACITY, FREE, HELD, LOW, USED, Keys, Level, nearest_groups, scan, scores_of
+from kernels.sketches import AXES, HALF, SKETCH_NORM, Packed, Sketch, dot, pack, packed_dot, unpack
+
+SPARSE = CAPACITY // 4
+"""A list with fewer rows is dissolved, and no split leaves fewer: so N rows need at most N / SPARSE lists."""
+NEAR_LISTS = 48
+"""Lists around a list that its rows may move to, and from."""
+
+_MEANS_ROUNDS = 4
+_SMALLEST_SHARE = CAPACITY // SPARSE
+
+
+@compiled
+def insert(lists: Level, groups: Level, row: int, sketch: Sketch) -> None:
+    """Put a row, which must be in no list, into the nearest list; split that when it is full. sketch (AXES,) int8."""
+    packed = np.empty(HALF, np.uint8)
+    pack(sketch, packed)
+    if groups.counts[HELD] == 0:
+        first = _new_list(lists)
+        lists.centroids[first] = sketch
+        _attach(lists, groups, first)
+    k = _nearest_list(groups, sketch)
+    _put(lists, k, row, packed)
+    if lists.sizes[k] == CAPACITY:
+        _split_list(lists, groups, k)
+
+
+@compiled
+def remove(lists: Level, groups: Level, row: int) -> None:
+    """Take a row, which must be in a list, out of it; dissolve the list when few are left."""
+    k = _take(lists, row)
+    if lists.sizes[k] < SPARSE and groups.counts[HELD] > 1:
+        _dissolve(lists, groups, k)
+
+
+@compiled
+def settle(lists: Level, groups: Level, k: int) -> None:
+    """Re-centre list k and move each of its rows that has a nearer list close by to that one.
+
+    Called for every list in turn while the shard is idle: one pass of k-means over the lists, a list at a time.
+    An unused list is left alone. About 0.1 ms.
+    """
+    if k >= lists.counts[USED] or lists.sizes[k] == 0:
+        return
+    _centre(lists, k, k, np.zeros(CAPACITY, np.int8), 0)
+    _detach(groups, k)
+    _attach(lists, groups, k)
+    near = _near(lists, groups, k)
+    sketch = np.empty(AXES, np.int8)
+    for i in range(lists.sizes[k] - 1, -1, -1):
+        if lists.sizes[k] <= SPARSE:
+            return
+        unpack(lists.sketches[k, i], sketch)
+        best = _best_of(lists, near, sketch, k)
+        if best != k and lists.sizes[best] < CAPACITY - 1:
+            _move(lists, lists.rows[k, i], best)
+
+
+@compiled
+def _split_list(lists: Level, groups: Level, k: int) -> None:
+    """Split a full list, tell the groups, and let the rows around find their nearest list again."""
+    new = _new_list(lists)
+    _split(lists, k, new)
+    _detach(groups, k)
+    _attach(lists, groups, k)
+    _attach(lists, groups, new)
+    for half in (k, new):
+        near = _near(lists, groups, half)
+        for p in range(near.shape[0]):
+            if near[p] != k and near[p] != new:
+                _attract(lists, half, near[p])
+        settle(lists, groups, half)
+
+
+@compiled
+def _attract(lists: Level, target: int, k: int) -> None:
+    """Move the rows of list k that are nearer to list `target` there, until one place is left in it."""
+    there, here = lists.centroids[target], lists.centroids[k]
+    shift = 0
+    for j in range(AXES):
+        shift += int(there[j]) - int(here[j])
+    flat = lists.sketches.reshape(-1)
+    for i in range(lists.sizes[k] - 1, -1, -1):
+        if lists.sizes[target] >= CAPACITY - 1 or lists.sizes[k] <= SPARSE:
+            return
+        at = (k * CAPACITY + i) * HALF
+        # A packed n stands for n - 7.5.
+        if 2 * (packed_dot(flat, at, there) - packed_dot(flat, at, here)) > 15 * shift:
+            _move(lists, lists.rows[k, i], target)
+
+
+@compiled
+def _dissolve(lists: Level, groups: Level, k: int) -> None:
+    """Hand the rows of list k to the lists nearest to them and put k on the stack of free lists."""
+    _detach(groups, k)
+    sketch = np.empty(AXES, np.int8)
+    for i in range(lists.sizes[k] - 1, -1, -1):
+        unpack(lists.sketches[k, i], sketch)
+        target = _nearest_list(groups, sketch)
+        _move(lists, lists.rows[k, i], target)
+        if lists.sizes[target] == CAPACITY:
+            _split_list(lists, groups, target)
+    _free_list(lists, k)
+
+
+@compiled
+def _nearest_list(groups: Level, sketch: Sketch) -> int:
+    probes = nearest_groups(groups, sketch, 4 * CAPACITY)
+    best = int(np.argmax(scores_of(groups, probes, sketch)))
+    p = 0
+    while best >= groups.sizes[probes[p]]:
+        best -= groups.sizes[probes[p]]
+        p += 1
+    return int(np.int64(groups.rows[probes[p], best]))
+
+
+@compiled
+def _near(lists: Level, groups: Level, k: int) -> Keys:
+    """The NEAR_LISTS lists nearest to list k, itself among them."""
+    sketch = lists.centroids[k]
+    return scan(groups, nearest_groups(groups, sketch, 4 * CAPACITY), sketch, NEAR_LISTS) & LOW
+
+
+@compiled
+def _best_of(lists: Level, candidates: Keys, sketch: Sketch, k: int) -> int:
+    """The list, k or one of the candidates, whose centroid has the largest inner product; k in case of doubt."""
+    best = k
+    highest = dot(lists.centroids[k], sketch)
+    for i in range(candidates.shape[0]):
+        score = dot(lists.centroids[candidates[i]], sketch)
+        if score > highest:
+            highest = score
+            best = int(candidates[i])
+    return best
+
+
+@compiled
+def _attach(lists: Level, groups: Level, k: int) -> None:
+    """Put list k, which must be in no group, into the group nearest to its centroid; split that when it is full."""
+    packed = np.empty(HALF, np.uint8)
+    pack(lists.centroids[k], packed)
+    g = -1
+    highest = np.int32(-(2**31))
+    for i in range(groups.counts[USED]):
+        if groups.sizes[i] > 0:
+            score = dot(groups.centroids[i], lists.centroids[k])
+            if score > highest:
+                highest = score
+                g = i
+    if g < 0:
+        g = _new_list(groups)
+        groups.centroids[g] = lists.centroids[k]
+    _put(groups, g, k, packed)
+    if groups.sizes[g] == CAPACITY:
+        _split(groups, g, _new_list(groups))
+
+
+@compiled
+def _detach(groups: Level, k: int) -> None:
+    """Take list k out of its group; an empty group can be used again."""
+    g = _take(groups, k)
+    if groups.sizes[g] == 0:
+        _free_list(groups, g)
+
+
+# -- one level ------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _new_list(level: Level) -> int:
+    if level.counts[FREE] > 0:
+        level.counts[FREE] -= 1
+        return int(level.free[level.counts[FREE]])
+    level.counts[USED] += 1
+    return int(level.counts[USED] - 1)
+
+
+@compiled
+def _free_list(level: Level, k: int) -> None:
+    level.free[level.counts[FREE]] = k
+    level.counts[FREE] += 1
+
+
+@compiled
+def _put(level: Level, k: int, row: int, packed: Packed) -> None:
+    """Append a row to list k, which must have room."""
+    slot = level.sizes[k]
+    for j in range(HALF):
+        level.sketches[k, slot, j] = packed[j]
+    level.rows[k, slot] = row
+    level.sizes[k] = slot + 1
+    level.home[row] = 1 + k * CAPACITY + slot
+    level.counts[HELD] += 1
+
+
+@compiled
+def _take(level: Level, row: int) -> int:
+    """Take a row out of its list; the last of the list moves into its place. Returns the list."""
+    place = np.int64(level.home[row]) - 1
+    k = int(place // CAPACITY)
+    slot = place % CAPACITY
+    last = level.sizes[k] - 1
+    if slot != last:
+        for j in range(HALF):
+            level.sketches[k, slot, j] = level.sketches[k, last, j]
+        moved = level.rows[k, last]
+        level.rows[k, slot] = moved
+        level.home[moved] = 1 + place
+    level.sizes[k] = last
+    level.home[row] = 0
+    level.counts[HELD] -= 1
+    return k
+
+
+@compiled
+def _move(level: Level, row: int, target: int) -> None:
+    place = np.int64(level.home[row]) - 1
+    packed = level.sketches[place // CAPACITY, place % CAPACITY].copy()
+    _take(level, row)
+    _put(level, target, row, packed)
+
+
+@compiled
+def _split(level: Level, k: int, new: int) -> None:
+    """Split list k by spherical 2-means, seeded with two far rows; the second half goes to the empty list `new`.
+
+    A split that would leave one half under a quarter is cut at the median lean instead.
+    """
+    n = level.sizes[k]
+    sketches = np.empty((n, AXES), np.int8)
+    for i in range(n):
+        unpack(level.sketches[k, i], sketches[i])
+    a = _farthest(sketches, level.centroids[k])
+    b = _farthest(sketches, sketches[a])
+    level.centroids[k] = sketches[a]
+    level.centroids[new] = sketches[b]
+    side = np.zeros(CAPACITY, np.int8)
+    lean = np.zeros(n, np.int32)
+    for _ in range(_MEANS_ROUNDS):
+        n_new = 0
+        for i in range(n):
+            lean[i] = dot(level.centroids[new], sketches[i]) - dot(level.centroids[k], sketches[i])
+            side[i] = 1 if lean[i] > 0 else 0
+            n_new += side[i]
+        uneven = min(n_new, n - n_new) * _SMALLEST_SHARE < n
+        if uneven:
+            order = np.argsort(lean, kind="mergesort")
+            for i in range(n):
+                side[order[i]] = 1 if 2 * i >= n else 0
+        _centre(level, k, k, side, 0)
+        _centre(level, new, k, side, 1)
+        if uneven:
+            break
+    for i in range(n - 1, -1, -1):
+        if side[i] == 1:
+            _move(level, level.rows[k, i], new)
+
+
+@compiled
+def _farthest(sketches: npt.NDArray[np.int8], sketch: Sketch) -> int:
+    """The index of the row of sketches (n, AXES) with the smallest inner product with the sketch."""
+    farthest = 0
+    lowest = dot(sketches[0], sketch)
+    for i in range(1, sketches.shape[0]):
+        score = dot(sketches[i], sketch)
+        if score < lowest:
+            lowest = score
+            farthest = i
+    return farthest
+
+
+@compiled
+def _centre(level: Level, target: int, k: int, side: npt.NDArray[np.int8], which: int) -> None:
+    """Make the mean direction of the rows of list k with side == which the centroid of list `target`."""
+    total = np.zeros(AXES, np.int32)
+    sketch = np.empty(AXES, np.int8)
+    for i in range(level.sizes[k]):
+        if side[i] == which:
+            unpack(level.sketches[k, i], sketch)
+            for j in range(AXES):
+                total[j] += sketch[j]
+    square = 0.0
+    for j in range(AXES):
+        square += np.float64(total[j]) * np.float64(total[j])
+    scale = SKETCH_NORM / np.sqrt(max(square, 1.0))
+    for j in range(AXES):
+        level.centroids[target, j] = np.int8(min(127.0, max(-127.0, np.rint(total[j] * scale))))
