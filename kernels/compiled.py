@@ -1,7 +1,7 @@
 """How kernels are compiled: one decorator, so that every kernel has the same options.
 
-Compiled code is cached in `NUMBA_CACHE_DIR`, else beside the modules, or in the user's cache directory where that cannot
-be written; where none can it is compiled at every start. numba knows a kernel's own file only, and a kernel that
+Compiled code is cached in `NUMBA_CACHE_DIR`, else beside the modules, else in the user's cache directory where they
+cannot be written, else nowhere. numba knows a kernel's own file only, and a kernel that
 was compiled with another module's old constants writes out of bounds: so the place is named after all sources here.
 The GIL is kept: a kernel takes microseconds on the event loop, and a loop that lets the GIL go gets it back only after
 another thread's switch interval.
