@@ -1,0 +1,229 @@
+"""What changed, as it is written down: the one form in which state goes to the journal, to the database and back.
+
+A `Change` says what is there afterwards, not what was done: applied twice it is applied once, in order they give one
+state under any settings and clock, and many coalesce into one. Made by `shard`, kept by `storage`.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from constellation.model import DIM, ID_BYTES, ContentItem, Context, Ids, PatternBatch
+
+FORMAT = 1
+"""Of the encoded form; a reader knows this one and the one before."""
+
+
+class PatternRows(msgspec.Struct):
+    """n patterns with all that the shard keeps of them.
+
+    owners (n, 16) uint8: device ids; entered (n,) int64: grows with the order in which a device's patterns came;
+    versions (n,) int64: global version of the last change; items: what trends credit the pattern to, a content id,
+    `genre:<name>` or '' (nothing), with item_samples (n,) uint32 credited so far, the last in item_hours (n,) uint32.
+    """
+
+    owners: Ids
+    patterns: PatternBatch
+    entered: npt.NDArray[np.int64]
+    versions: npt.NDArray[np.int64]
+    items: list[str]
+    item_samples: npt.NDArray[np.uint32]
+    item_hours: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+
+class PatternKeys(msgspec.Struct):
+    """n patterns by key: owners (n, 16) uint8, ids (n, 16) uint8."""
+
+    owners: Ids
+    ids: Ids
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+
+class DeviceRows(msgspec.Struct):
+    """n devices: ids (n, 16) uint8, the rest (n,). Times are unix seconds; credit is that of the hour credit_hours."""
+
+    ids: Ids
+    sequences: npt.NDArray[np.int64]
+    fingerprints: npt.NDArray[np.uint64]
+    cursors: npt.NDArray[np.int64]
+    last_syncs: npt.NDArray[np.int64]
+    credit_hours: npt.NDArray[np.uint32]
+    credit_used: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TrendCells(msgspec.Struct):
+    """n counts of samples: what items[i] (named as in `PatternRows`) has in hour hours[i] (unix seconds / 3,600)."""
+
+    items: list[str]
+    hours: npt.NDArray[np.uint32]
+    counts: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class NumberedItem(NamedTuple):
+    """A title with its place in the order of first posting."""
+
+    number: int
+    item: ContentItem
+
+
+class Forgotten(NamedTuple):
+    """A household that was forgotten: what to delete, and the tombstone that keeps a late retry from bringing it back.
+
+    tombstone: 16 bytes, a keyed hash of the device id, or b'' if none is kept; sequence: the last one applied; at: unix
+    seconds.
+    """
+
+    device_id: bytes
+    tombstone: bytes
+    sequence: int
+    at: int
+
+
+class Change(msgspec.Struct):
+    """What is there after one or more changes. The order is forgotten, content, devices, gone, patterns, trends."""
+
+    version: int
+    """Global version after the last of them."""
+    forgotten: list[Forgotten]
+    content: list[NumberedItem]
+    devices: DeviceRows
+    gone: PatternKeys
+    patterns: PatternRows
+    trends: TrendCells
+
+
+class WrongRecord(Exception):
+    """Bytes that are not an encoded change of a known format."""
+
+
+def empty_change(version: int = 0) -> Change:
+    return _read(_Packed(version, [], [], [b""] * 7, [b""] * 2, [b""] * 11, [], [], [], [b""] * 2))
+
+
+def encode(change: Change) -> bytes:
+    """The change as bytes: a format number, then msgpack with little-endian columns."""
+    patterns, batch, devices, gone, trends = (
+        change.patterns,
+        change.patterns.patterns,
+        change.devices,
+        change.gone,
+        change.trends,
+    )
+    return bytes((FORMAT,)) + _encoder.encode(
+        _Packed(
+            change.version,
+            change.forgotten,
+            [_PackedItem(number, i.content_id, i.title, i.code.tobytes(), i.metadata) for number, i in change.content],
+            [
+                column.tobytes()
+                for column in (
+                    *(devices.ids, devices.sequences, devices.fingerprints, devices.cursors),
+                    *(devices.last_syncs, devices.credit_hours, devices.credit_used),
+                )
+            ],
+            [gone.owners.tobytes(), gone.ids.tobytes()],
+            [
+                column.tobytes()
+                for column in (
+                    *(patterns.owners, batch.ids, batch.codes, batch.rates, batch.counts),
+                    *(batch.created_at, batch.updated_at, patterns.entered, patterns.versions),
+                    *(patterns.item_samples, patterns.item_hours),
+                )
+            ],
+            batch.contexts,
+            patterns.items,
+            trends.items,
+            [trends.hours.tobytes(), trends.counts.tobytes()],
+        )
+    )
+
+
+def decode(record: bytes) -> Change:
+    """The change that was encoded. Raises `WrongRecord`."""
+    if not record or record[0] != FORMAT:
+        raise WrongRecord(f"a record of format {record[:1].hex() or 'none'}; this release reads format {FORMAT}")
+    try:
+        return _read(_decoder.decode(memoryview(record)[1:]))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise WrongRecord(f"a record that cannot be read: {error}") from error
+
+
+class _PackedItem(msgspec.Struct, array_like=True):
+    number: int
+    content_id: str
+    title: str
+    code: bytes
+    metadata: dict[str, Any] | None
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    version: int
+    forgotten: list[Forgotten]
+    content: list[_PackedItem]
+    devices: list[bytes]
+    gone: list[bytes]
+    patterns: list[bytes]
+    contexts: list[Context]
+    items: list[str]
+    trend_items: list[str]
+    trends: list[bytes]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def _read(packed: _Packed) -> Change:
+    devices = iter(packed.devices)
+    patterns = iter(packed.patterns)
+    owners, ids = _ids(next(patterns)), _ids(next(patterns))
+    codes = np.frombuffer(next(patterns), np.int8).reshape(-1, DIM)
+    rates, counts = np.frombuffer(next(patterns), np.float32), np.frombuffer(next(patterns), np.uint32)
+    created_at, updated_at = np.frombuffer(next(patterns), np.int64), np.frombuffer(next(patterns), np.int64)
+    entered, versions = np.frombuffer(next(patterns), np.int64), np.frombuffer(next(patterns), np.int64)
+    item_samples, item_hours = np.frombuffer(next(patterns), np.uint32), np.frombuffer(next(patterns), np.uint32)
+    return Change(
+        version=packed.version,
+        forgotten=packed.forgotten,
+        content=[
+            NumberedItem(i.number, ContentItem(i.content_id, i.title, np.frombuffer(i.code, np.int8), i.metadata))
+            for i in packed.content
+        ],
+        devices=DeviceRows(
+            ids=_ids(next(devices)),
+            sequences=np.frombuffer(next(devices), np.int64),
+            fingerprints=np.frombuffer(next(devices), np.uint64),
+            cursors=np.frombuffer(next(devices), np.int64),
+            last_syncs=np.frombuffer(next(devices), np.int64),
+            credit_hours=np.frombuffer(next(devices), np.uint32),
+            credit_used=np.frombuffer(next(devices), np.uint32),
+        ),
+        gone=PatternKeys(*map(_ids, packed.gone)),
+        patterns=PatternRows(
+            owners=owners,
+            patterns=PatternBatch(ids, codes, rates, counts, created_at, updated_at, packed.contexts),
+            entered=entered,
+            versions=versions,
+            items=packed.items,
+            item_samples=item_samples,
+            item_hours=item_hours,
+        ),
+        trends=TrendCells(packed.trend_items, *(np.frombuffer(column, np.uint32) for column in packed.trends)),
+    )
+
+
+def _ids(column: bytes) -> Ids:
+    return np.frombuffer(column, np.uint8).reshape(-1, ID_BYTES)
