@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console()
     # Stopped by a supervisor, or by its terminal's end: Ctrl-C by another name, so that the shard is stopped, too.
+    # A script's background process inherits an ignored Ctrl-C, which would make the others do nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
