@@ -34,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_patterns_per_device: Annotated[
         int, Meta(description="patterns of one device at most", ge=1, le=limits.PATTERNS_PER_DEVICE_MAX)
     ] = 32
+    device_ttl_days: Annotated[
+        int, Meta(description="days without a sync after which a device is forgotten", ge=1, le=3_650)
+    ] = 90
     quality_threshold: Annotated[float, Meta(description="success rate to be stored", ge=0, le=1)] = 0.7
     serve_threshold: Annotated[float, Meta(description="success rate to be served to others", ge=0, le=1)] = 0.8
     max_body_bytes: Annotated[int, Meta(description="largest body", ge=1_024, le=1 << 28)] = limits.BODY_BYTES_MAX

@@ -37,6 +37,11 @@ CONTEXT_STRINGS_MAX = 65_536
 ACTIVE_WINDOW_S = 900
 LOOP_TURN_MS_MAX = 5
 
+DAY_S = 86_400
+SEEN_EVERY_S = DAY_S
+"""How often it is written down that a device is still there, if nothing else is."""
+EXPIRED_PER_STEP_MAX = 20
+
 # Serving.
 IN_FLIGHT_MAX = 512
 BODY_READ_S_MAX = 15

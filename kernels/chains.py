@@ -38,6 +38,15 @@ def link(first: Links, following: Links, device: int, row: int) -> None:
 
 
 @compiled
+def link_all(first: Links, following: Links, devices: Links, rows: Links) -> None:
+    """Put rows (n,), which are in no chain, at the heads of their devices' chains, the last one foremost."""
+    for i in range(rows.shape[0]):
+        device = devices[rows[i]]
+        following[rows[i]] = first[device]
+        first[device] = rows[i]
+
+
+@compiled
 def unlink(first: Links, following: Links, device: int, row: int) -> None:
     """Take a row, which must be in the device's chain, out of it."""
     if first[device] == row:

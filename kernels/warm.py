@@ -5,7 +5,7 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, keytable, lists, partition, scan, sketches, sums, trends
+from kernels import chains, codes, keytable, lists, partition, rates, scan, sketches, sums, trends
 
 DIM = 384
 
@@ -19,6 +19,7 @@ def warm() -> None:
     _warm_trends()
     _warm_lists()
     _warm_chains()
+    _warm_rates()
 
 
 def _warm_codes() -> None:
@@ -97,9 +98,15 @@ def _warm_lists() -> None:
         partition.remove(low, high, row)
 
 
+def _warm_rates() -> None:
+    ones = np.ones(1, np.uint32)
+    rates.merge_rates(np.ones(1, np.float32), ones, np.zeros(1, np.int32), np.ones(1, np.float32), ones, 9)
+
+
 def _warm_chains() -> None:
     first, following = np.full(1, -1, np.int32), np.full(2, -1, np.int32)
     chains.link(first, following, 0, 0)
     chains.link(first, following, 0, 1)
     chains.rows_of(first, following, 0)
+    chains.link_all(np.full(1, -1, np.int32), following.copy(), np.zeros(2, np.int32), np.zeros(1, np.int32))
     chains.unlink(first, following, 0, 0)

@@ -34,6 +34,16 @@ class BestKnown:
         self._high = max(self._high, row + 1)
         self._leaders.changed(row, merit)
 
+    def put_many(self, rows: Rows, rates: npt.NDArray[np.float32], counts: npt.NDArray[np.uint32]) -> None:
+        """As `put` for rows (n,); `top` is wrong until `refill`."""
+        capped = np.minimum(counts, BEST_KNOWN_COUNT_CAP).astype(np.float64)
+        self._merit[rows] = rates.view(np.uint32).astype(np.float64) * _COUNT_STEPS + capped
+        self._served[rows] = 1
+        self._high = max(self._high, int(rows.max(initial=-1)) + 1)
+
+    def refill(self) -> None:
+        self._leaders.refill()
+
     def drop(self, row: int) -> None:
         """The row is not served any more."""
         self._served[row] = 0

@@ -43,6 +43,9 @@ class Content:
             raise NotFound(f"no content has the id {content_id!r}")
         return self._items[number]
 
+    def item(self, number: int) -> ContentItem:
+        return self._items[number]
+
     def name(self, number: int) -> str:
         return self._items[number].content_id
 

@@ -4,6 +4,8 @@ A string lives as long as a pattern uses it. When CONTEXT_STRINGS_MAX different 
 another is refused before anything of it is applied. Owned by the shard.
 """
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,6 +50,23 @@ class ContextTable:
             self._uses[number] += 1
             words[place] = number
         return words
+
+    def intern_many(self, contexts: list[Context]) -> Words:
+        """Words (n, 11) uint16 of n contexts, most of them equal to others. Raises ShardFull with nothing counted."""
+        known: dict[Context, Words] = {}
+        try:
+            for context in contexts:
+                if context in known:
+                    continue
+                known[context] = self.intern(context)
+        except ShardFull:
+            for words in known.values():
+                self.release(words)
+            raise
+        for context, times in Counter(contexts).items():
+            for number in known[context].tolist():
+                self._uses[number] += times - 1
+        return np.array([known[context] for context in contexts], np.uint16).reshape(len(contexts), WORDS)
 
     def release(self, words: Words) -> None:
         """Count each word once less; a string that nobody uses any more leaves the table."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constellation.limits import ACTIVE_WINDOW_S
-from constellation.model import ID_BYTES
+from constellation.model import ID_BYTES, Ids, Rows
 from constellation.shard import memory
 from kernels.keytable import KeyTable
 
@@ -55,6 +55,20 @@ class Devices:
         self._keys.insert(row)
         return row
 
+    def find_many(self, device_ids: Ids) -> Rows:
+        """Rows (n,) int32 of the devices with these ids (n, 16), -1 where there is none."""
+        return self._keys.find_many(np.full(len(device_ids), _EVERY_DEVICE, np.int32), device_ids)
+
+    def add_many(self, device_ids: Ids) -> Rows:
+        """Rows (n,) int32 for devices that are not in the table; there must be room."""
+        rows = self.rows.take_many(len(device_ids))
+        self.ids[rows] = device_ids
+        self._owners[rows] = _EVERY_DEVICE
+        self.first[rows] = -1
+        self.patterns[rows] = 0
+        self._keys.insert_many(rows)
+        return rows
+
     def touch(self, row: int, now: int) -> None:
         """The device synced at `now` (unix seconds)."""
         self.active.leave(int(self.last_sync[row]), now)
@@ -64,6 +78,7 @@ class Devices:
         """Forget the device; its patterns are gone already."""
         self.active.leave(int(self.last_sync[row]), now)
         self._keys.delete(row)
+        self.last_sync[row] = 0
         self.rows.give_back(row)
 
 
@@ -74,6 +89,13 @@ class ActiveWindow:
         self._seconds = [0] * ACTIVE_WINDOW_S
         self._now = 0
         self._total = 0
+
+    def recount(self, entered: npt.NDArray[np.int64]) -> None:
+        """Count anew: devices that synced in these seconds (n,), 0 for never. The newest is taken for now."""
+        self._now = int(entered.max(initial=0))
+        within = entered[entered > max(0, self._now - ACTIVE_WINDOW_S)]
+        self._seconds = np.bincount(within % ACTIVE_WINDOW_S, minlength=ACTIVE_WINDOW_S).tolist()
+        self._total = len(within)
 
     def count(self, now: int) -> int:
         self._advance(now)

@@ -44,6 +44,11 @@ class Leaders:
         self._floor *= factor
         self._sorted = None
 
+    def refill(self) -> None:
+        """Any values changed: find the best anew."""
+        self._refill()
+        self._sorted = None
+
     def top(self, k: int) -> Rows:
         """The k <= need best items, best first, equals by lower item. Fewer if there are no more."""
         if self._sorted is None:

@@ -14,7 +14,7 @@ from constellation.shard.contexts import WORDS, ContextTable, Words
 from kernels.codes import inverse_norms
 from kernels.keytable import KeyTable
 
-BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 + 4 + 4 + 4 + 13
+BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 + 8 + 4 + 4 + 4 + 13
 """Columns and key table, without the index."""
 
 
@@ -33,6 +33,7 @@ class Patterns:
         self.created_at = memory.column(capacity, np.int64)
         self.updated_at = memory.column(capacity, np.int64)
         self.words = memory.column(capacity, np.uint16, WORDS)
+        self.entered = memory.column(capacity, np.int64)
         self.changed_version = memory.column(capacity, np.int64)
         self.credited_item = memory.column(capacity, np.int32)
         self.credited_samples = memory.column(capacity, np.uint32)
@@ -47,16 +48,30 @@ class Patterns:
         """Rows (m,) int32 of the device's patterns with these ids (m, 16), -1 where it has none."""
         return self._keys.find_many(np.full(len(ids), device, np.int32), ids)
 
-    def new_row(self, device: int, pattern_id: Ids) -> int:
+    def find_of(self, devices: Rows, ids: Ids) -> Rows:
+        """Rows (m,) int32 of the patterns with these devices (m,) and ids (m, 16), -1 where there is none."""
+        return self._keys.find_many(devices, ids)
+
+    def new_row(self, device: int, pattern_id: Ids, entered: int) -> int:
         """A row for a pattern that the device does not have yet; the caller writes it and chains it."""
         row = self.rows.take()
         self.ids[row] = pattern_id
         self.devices[row] = device
         self.words[row] = 0
+        self.entered[row] = entered
         self.credited_item[row] = -1
         self.credited_samples[row] = 0
         self._keys.insert(row)
         return row
+
+    def new_rows(self, devices: Rows, ids: Ids, entered: npt.NDArray[np.int64]) -> Rows:
+        """Rows (n,) for patterns that the devices (n,) do not have yet; the caller writes and chains them."""
+        rows = self.rows.take_many(len(devices))
+        self.ids[rows] = ids
+        self.devices[rows] = devices
+        self.entered[rows] = entered
+        self._keys.insert_many(rows)
+        return rows
 
     def write(self, row: int, batch: PatternBatch, i: int, words: Words, version: int) -> None:
         """Write pattern i of the batch over what the row holds; takes over one count of the words."""

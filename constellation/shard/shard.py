@@ -6,11 +6,14 @@ Called by `api`, one call at a time; no method waits.
 """
 
 import secrets
+from collections.abc import Iterator
+
+import numpy as np
 
 from constellation.config import Settings
 from constellation.digest import answer_digest
 from constellation.errors import SequenceConflict, ShardFull
-from constellation.limits import RETRY_AFTER_S
+from constellation.limits import DAY_S, EXPIRED_PER_STEP_MAX, RETRY_AFTER_S, SEEN_EVERY_S
 from constellation.model import (
     Accepted,
     Answer,
@@ -22,24 +25,38 @@ from constellation.model import (
     SyncRequest,
     Trend,
 )
+from constellation.records import Change, Forgotten, TrendCells
 from constellation.shard.asking import Asking
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.patterns import BYTES_PER_PATTERN
+from constellation.shard.restoring import Restoring
 from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
+from constellation.shard.tombstones import KEY_BYTES, Tombstones
+
+LOOKED_AT_PER_STEP = 100_000
+"""Devices whose last sync one step of `expire` looks at: 0.1 ms."""
 
 
 class Shard:
     """All state of one shard, empty at first, bounded by the settings."""
 
-    def __init__(self, settings: Settings, now: float = 0.0) -> None:
+    def __init__(self, settings: Settings, now: float = 0.0, tombstone_key: bytes | None = None) -> None:
         """`now` (unix seconds): versions are above those of every earlier life of the shard."""
         tables = Tables(settings, secrets.randbits(128))  # nothing that a caller sees depends on the seed
+        self._tables = tables
         self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
         self._content, self._trends = tables.content, tables.trends
+        self._changes = tables.changes
+        self._tombstones = Tombstones(tombstone_key or secrets.token_bytes(KEY_BYTES))
         self._taking = Taking(settings, tables)
         self._asking = Asking(tables)
+        self._restoring = Restoring(tables, self._tombstones, settings.serve_threshold)
+        self._ttl_s = settings.device_ttl_days * DAY_S
         self._version = self._version_at(now)
+        self._expired_to = 0
+        self.change: Change | None = None
+        """What the last call of `apply`, `forget`, `expire` or `put_content` changed, to be written down; or None."""
 
     @property
     def global_version(self) -> int:
@@ -48,23 +65,36 @@ class Shard:
 
     def apply(self, request: SyncRequest, now: float) -> Applied:
         """Take a delta in. Raises ShardFull and SequenceConflict, with nothing changed."""
-        delta = request.delta
+        self.change = None
         device = self._devices.find(request.device_id)
-        if device >= 0 and self._is_duplicate(device, delta):
+        forgotten_at = self._tombstones.last_sequence(request.device_id) if device < 0 else None
+        if forgotten_at and request.delta.sequence is not None and request.delta.sequence <= forgotten_at:
+            return Applied(Accepted(duplicate=True), forgotten_at, self._version)
+        if device >= 0 and self._is_duplicate(device, request.delta):
             accepted = Accepted(duplicate=True)
+            self._devices.touch(device, int(now))
         else:
-            if device < 0:
-                self._check_room_for_device()
-            prepared = self._taking.prepare(device, delta.added)
-            if device < 0:
-                device = self._devices.add(request.device_id)
-            moment = Moment(int(now), self._trends.hour(now), self._next_version(now))
-            accepted, changed = self._taking.take(device, delta, prepared, moment)
-            if changed:
-                self._version = moment.version
-            self._remember(device, delta)
-        self._devices.touch(device, int(now))
+            device, accepted = self._take(device, request, now)
         return Applied(accepted, int(self._devices.sequence[device]) or None, self._version)
+
+    def _take(self, device: int, request: SyncRequest, now: float) -> tuple[int, Accepted]:
+        """Apply a delta that is no duplicate, of a device row or of a new device (-1); the row."""
+        if device < 0:
+            self._check_room_for_device()
+        prepared = self._taking.prepare(device, request.delta.added)
+        if device < 0:
+            device = self._devices.add(request.device_id)
+        moment = Moment(int(now), self._trends.hour(now), self._next_version(now))
+        seen_on = int(self._devices.last_sync[device]) // SEEN_EVERY_S
+        accepted = self._taking.take(device, request.delta, prepared, moment)
+        self._remember(device, request.delta)
+        self._devices.touch(device, int(now))
+        if self._changes.pending or int(self._devices.last_sync[device]) // SEEN_EVERY_S != seen_on:
+            self._changes.device(device)
+        if self._changes.patterns_pending:
+            self._version = moment.version
+        self.change = self._changes.take(self._version)
+        return device, accepted
 
     def answer(self, device_id: bytes, options: SyncOptions) -> Answer:
         """What the device learns from the others; it need not be known."""
@@ -78,20 +108,70 @@ class Shard:
         return self._trends.top(limit)
 
     def forget(self, device_id: bytes, now: float) -> bool:
-        """Drop the device, its patterns and what trends credited them with; False if it was not known."""
+        """Drop the device, its patterns and what trends credited them with; False if it was not known.
+
+        A tombstone stays: a delta that it sent before is answered as a duplicate.
+        """
+        self.change = None
         device = self._devices.find(device_id)
         if device < 0:
             return False
+        tombstone = self._tombstones.hash_of(device_id)
+        self._tombstones.put(tombstone, int(self._devices.sequence[device]))
+        self._forget(device, tombstone, now)
+        self.change = self._changes.take(self._version)
+        return True
+
+    def expire(self, now: float) -> bool:
+        """Forget some of the devices that did not sync for `device_ttl_days`; True if the pass over all goes on.
+
+        One bounded step: `EXPIRED_PER_STEP_MAX` devices at most. No tombstone: such a device may come back as it is.
+        """
+        self.change = None
+        since = int(now) - self._ttl_s
+        stop = min(self._expired_to + LOOKED_AT_PER_STEP, self._devices.rows.high)
+        seen = self._devices.last_sync[self._expired_to : stop]
+        stale = np.flatnonzero((seen > 0) & (seen < since))[:EXPIRED_PER_STEP_MAX] + self._expired_to
+        for device in stale.tolist():
+            self._forget(device, b"", now)
+        self._expired_to = int(stale[-1]) + 1 if len(stale) == EXPIRED_PER_STEP_MAX else stop
+        if self._expired_to >= self._devices.rows.high:
+            self._expired_to = 0
+        self.change = self._changes.take(self._version)
+        return self._expired_to > 0
+
+    def _forget(self, device: int, tombstone: bytes, now: float) -> None:
         self._trends.hour(now)
         self._taking.forget(device)
+        sequence = int(self._devices.sequence[device])
+        device_id = self._devices.ids[device].tobytes()
         self._devices.drop(device, int(now))
+        self._changes.forgotten(Forgotten(device_id, tombstone, sequence, int(now)))
         self._version = self._next_version(now)
-        return True
 
     def put_content(self, item: ContentItem, now: float) -> None:
         """Enter a title, or replace the one of its id. Raises ShardFull."""
-        self._trends.title(self._content.put(item), item.content_id)
+        number = self._content.put(item)
+        self._trends.title(number, item.content_id)
         self._version = self._next_version(now)
+        self._changes.content(number)
+        self.change = self._changes.take(self._version)
+
+    def read(self, keys: dict[bytes, set[bytes]], titles: list[int], cells: TrendCells) -> Change:
+        """What is there now of devices and their patterns by id, titles by number, counts by name and hour.
+
+        Patterns that are not there are `gone`; a device that is not there is left out.
+        """
+        return self._changes.read(self._version, keys, titles, cells)
+
+    def restore(self, change: Change) -> None:
+        """Put back what was written down; in the order of writing. Nothing is answered before `restored`."""
+        self._restoring.put(change)
+        self._version = max(self._version, change.version)
+
+    def restored(self) -> Iterator[None]:
+        """Make what was restored ready to be asked, in steps of a few milliseconds."""
+        return self._restoring.finish()
 
     def content(self, content_id: str) -> ContentItem:
         """Raises NotFound."""

@@ -3,6 +3,7 @@
 from constellation.config import Settings
 from constellation.limits import ADDED_PER_DELTA_MAX, CONTENT_ITEMS_MAX
 from constellation.shard.best_known import BestKnown
+from constellation.shard.changes import Changes
 from constellation.shard.content import Content
 from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
@@ -22,3 +23,4 @@ class Tables:
         self.best_known = BestKnown(rows)
         self.content = Content(CONTENT_ITEMS_MAX)
         self.trends = Trends(CONTENT_ITEMS_MAX, settings.region)
+        self.changes = Changes(self.devices, self.patterns, self.content, self.trends)

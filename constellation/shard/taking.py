@@ -11,11 +11,17 @@ import numpy.typing as npt
 
 from constellation.config import Settings
 from constellation.errors import ShardFull
-from constellation.limits import RETRY_AFTER_S, SAMPLE_COUNT_MAX, TREND_SAMPLES_PER_DEVICE_HOUR_MAX
+from constellation.limits import (
+    ADDED_PER_DELTA_MAX,
+    RETRY_AFTER_S,
+    SAMPLE_COUNT_MAX,
+    TREND_SAMPLES_PER_DEVICE_HOUR_MAX,
+)
 from constellation.model import Accepted, Delta, Ids, PatternBatch, RateUpdates
 from constellation.shard.contexts import Words
 from constellation.shard.tables import Tables
 from kernels import chains
+from kernels.rates import merge_rates
 from kernels.trends import HOURS
 
 
@@ -34,11 +40,15 @@ class Moment(NamedTuple):
     version: int
 
 
-class Taken(NamedTuple):
-    """What became of a delta, and whether it changed any pattern."""
+class Learned:
+    """The patterns that a delta changed and that are still there, in the order of their first change."""
 
-    accepted: Accepted
-    changed: bool
+    def __init__(self) -> None:
+        self.rows: dict[int, int] = {}
+        """Row -> samples that are new."""
+
+    def note(self, row: int, samples: int) -> None:
+        self.rows[row] = self.rows.get(row, 0) + samples
 
 
 class Taking:
@@ -47,6 +57,7 @@ class Taking:
     def __init__(self, settings: Settings, tables: Tables) -> None:
         self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
         self._best_known, self._content, self._trends = tables.best_known, tables.content, tables.trends
+        self._changes = tables.changes
         self._quality_threshold = np.float32(settings.quality_threshold)
         self._serve_threshold = np.float32(settings.serve_threshold)
         self._patterns_max = settings.max_patterns
@@ -69,26 +80,25 @@ class Taking:
             raise
         return Prepared(kept, words)
 
-    def take(self, device: int, delta: Delta, prepared: Prepared, moment: Moment) -> Taken:
-        """Apply the delta to the device's patterns, in order: added, updated, removed."""
-        stored = len(self._patterns)
-        accepted = Accepted(
-            added=len(prepared.words),
-            filtered=len(delta.added) - len(prepared.words),
-            evicted=self._add(device, delta.added, prepared, moment) if len(delta.added) else 0,
-        )
-        for i in range(len(delta.updated)):
-            if self._update(device, delta.updated, i, moment):
-                accepted.updated += 1
-            else:
-                accepted.rejected += 1
-        for i in range(len(delta.removed)):
-            if self._remove(device, delta.removed[i : i + 1]):
-                accepted.removed += 1
-            else:
-                accepted.rejected += 1
-        changed = accepted.added + accepted.updated + accepted.removed > 0 or len(self._patterns) != stored
-        return Taken(accepted, changed)
+    def take(self, device: int, delta: Delta, prepared: Prepared, moment: Moment) -> Accepted:
+        """Apply the delta to the device's patterns, in order: added, updated, removed.
+
+        What the patterns are about, whether others may have them and what trends count is settled once for each
+        pattern, however often the delta names it.
+        """
+        accepted = Accepted(added=len(prepared.words), filtered=len(delta.added) - len(prepared.words))
+        learned = Learned()
+        if len(delta.added):
+            accepted.evicted = self._add(device, delta.added, prepared, learned, moment)
+        if len(delta.updated):
+            accepted.updated = self._update(device, delta.updated, learned, moment)
+        self._credit(device, learned, moment)
+        if len(delta.removed):
+            accepted.removed = self._remove(device, delta.removed, learned)
+        accepted.rejected = len(delta.updated) - accepted.updated + len(delta.removed) - accepted.removed
+        self._serve(learned)
+        self._changes.patterns(learned.rows)
+        return accepted
 
     def forget(self, device: int) -> None:
         """Drop all patterns of the device and take back what trends credited them with."""
@@ -100,7 +110,8 @@ class Taking:
                     int(patterns.credited_samples[row]),
                     int(patterns.credited_hour[row]),
                 )
-            self._drop(device, row)
+            self._withdraw(row)
+            self._unlink(device, row)
 
     def _check_room(self, device: int, ids: Ids, kept: npt.NDArray[np.bool_]) -> None:
         """Raises ShardFull if too many patterns would be stored, those that then go taken off."""
@@ -115,7 +126,7 @@ class Taking:
         if growth > room:
             raise ShardFull(f"room is left for {room} patterns, {growth} more came", retry_after_s=RETRY_AFTER_S)
 
-    def _add(self, device: int, added: PatternBatch, prepared: Prepared, moment: Moment) -> int:
+    def _add(self, device: int, added: PatternBatch, prepared: Prepared, learned: Learned, moment: Moment) -> int:
         """Store the kept patterns, drop the filtered ones; returns how many patterns were evicted."""
         words = iter(prepared.words)
         known: dict[int, int] = {}
@@ -129,9 +140,9 @@ class Taking:
                 self._drop(device, row)
         evicted = self._evict(device)
         for row in [row for row in known if row not in evicted]:
-            self._serve(row)
-            self._find_item(row)
-            self._credit(device, row, max(0, int(self._patterns.counts[row]) - known[row]), moment)
+            if known[row]:
+                self._find_item(row)  # replaced: it may be about something else now
+            learned.note(row, max(0, int(self._patterns.counts[row]) - known[row]))
         return len(evicted)
 
     def _store(
@@ -140,7 +151,7 @@ class Taking:
         """Write pattern i to the row that it has, or a new one if `row` is -1; the row and the count it had before."""
         patterns = self._patterns
         if row < 0:
-            row, count = patterns.new_row(device, added.ids[i]), 0
+            row, count = patterns.new_row(device, added.ids[i], moment.version * ADDED_PER_DELTA_MAX + i), 0
             chains.link(self._devices.first, patterns.following, device, row)
             self._devices.patterns[device] += 1
         else:
@@ -160,66 +171,81 @@ class Taking:
             self._drop(device, row)
         return set(lightest)
 
-    def _update(self, device: int, updates: RateUpdates, i: int, moment: Moment) -> bool:
+    def _update(self, device: int, updates: RateUpdates, learned: Learned, moment: Moment) -> int:
+        """Merge the updates of patterns that are there; returns how many."""
         patterns = self._patterns
-        row = int(patterns.find(device, updates.ids[i : i + 1])[0])
-        if row < 0:
-            return False
-        n, m = int(patterns.counts[row]), int(updates.samples[i])
-        patterns.rates[row] = (float(patterns.rates[row]) * n + float(updates.rates[i]) * m) / (n + m)
-        patterns.counts[row] = min(n + m, SAMPLE_COUNT_MAX)
-        patterns.updated_at[row] = moment.now_s
-        patterns.changed_version[row] = moment.version
-        self._serve(row)
-        self._credit(device, row, m, moment)
-        return True
+        rows = patterns.find(device, updates.ids)
+        there = rows >= 0
+        rows, samples = rows[there], updates.samples[there]
+        merge_rates(patterns.rates, patterns.counts, rows, updates.rates[there], samples, SAMPLE_COUNT_MAX)
+        patterns.updated_at[rows] = moment.now_s
+        patterns.changed_version[rows] = moment.version
+        for row, count in zip(rows.tolist(), samples.tolist(), strict=True):
+            learned.note(row, count)
+        return len(rows)
 
-    def _remove(self, device: int, one_id: Ids) -> bool:
-        row = int(self._patterns.find(device, one_id)[0])
-        if row < 0:
-            return False
-        self._drop(device, row)
-        return True
+    def _remove(self, device: int, ids: Ids, learned: Learned) -> int:
+        """Drop the patterns that are there; returns how many. An id may come twice."""
+        rows = {row for row in self._patterns.find(device, ids).tolist() if row >= 0}
+        for row in sorted(rows):
+            learned.rows.pop(row, None)
+            self._drop(device, row)
+        return len(rows)
 
     def _drop(self, device: int, row: int) -> None:
+        self._changes.gone(row)
         self._withdraw(row)
+        self._unlink(device, row)
+
+    def _unlink(self, device: int, row: int) -> None:
         chains.unlink(self._devices.first, self._patterns.following, device, row)
         self._devices.patterns[device] -= 1
         self._patterns.drop_row(row)
 
-    def _serve(self, row: int) -> None:
-        """Let others have the pattern if it is good enough now, or no longer."""
-        rate = self._patterns.rates[row]
-        if rate < self._serve_threshold:
-            self._withdraw(row)
-            return
-        if row not in self._index:
-            self._index.add(row)
-        self._best_known.put(row, rate, int(self._patterns.counts[row]))
+    def _serve(self, learned: Learned) -> None:
+        """Let others have the patterns that are good enough now, and no longer those that are not."""
+        patterns = self._patterns
+        for row in learned.rows:
+            rate = patterns.rates[row]
+            if rate < self._serve_threshold:
+                self._withdraw(row)
+                continue
+            if row not in self._index:
+                self._index.add(row)
+            self._best_known.put(row, rate, int(patterns.counts[row]))
 
     def _withdraw(self, row: int) -> None:
         if row in self._index:
             self._index.remove(row)
             self._best_known.drop(row)
 
-    def _credit(self, device: int, row: int, samples: int, moment: Moment) -> None:
-        """Count new samples of the pattern for what it is about, within the device's share of the hour."""
-        devices, patterns = self._devices, self._patterns
+    def _credit(self, device: int, learned: Learned, moment: Moment) -> None:
+        """Count new samples for what the patterns are about, within the device's share of the hour, in their order."""
+        devices = self._devices
         if devices.credit_hour[device] != moment.hour:
             devices.credit_hour[device], devices.credit_used[device] = moment.hour, 0
-        samples = min(samples, TREND_SAMPLES_PER_DEVICE_HOUR_MAX - int(devices.credit_used[device]))
-        if samples <= 0:
-            return
-        if patterns.credited_item[row] < 0:
+        left = TREND_SAMPLES_PER_DEVICE_HOUR_MAX - int(devices.credit_used[device])
+        for row, samples in learned.rows.items():
+            if left <= 0:
+                return
+            if samples and self._has_item(row):
+                taken = self._credit_row(row, min(samples, left), moment)
+                devices.credit_used[device] += taken
+                left -= taken
+
+    def _has_item(self, row: int) -> bool:
+        if self._patterns.credited_item[row] < 0:
             self._find_item(row)
-        item = int(patterns.credited_item[row])
-        if item >= 0:
-            if moment.hour - int(patterns.credited_hour[row]) >= HOURS:
-                patterns.credited_samples[row] = 0  # what left the week cannot be taken back
-            taken = self._trends.credit(item, samples)
-            devices.credit_used[device] += taken
-            patterns.credited_samples[row] += taken
-            patterns.credited_hour[row] = moment.hour
+        return bool(self._patterns.credited_item[row] >= 0)
+
+    def _credit_row(self, row: int, samples: int, moment: Moment) -> int:
+        patterns = self._patterns
+        if moment.hour - int(patterns.credited_hour[row]) >= HOURS:
+            patterns.credited_samples[row] = 0  # what left the week cannot be taken back
+        taken = self._trends.credit(int(patterns.credited_item[row]), samples)
+        patterns.credited_samples[row] += taken
+        patterns.credited_hour[row] = moment.hour
+        return taken
 
     def _find_item(self, row: int) -> None:
         """Settle what the pattern is about; its earlier credit is remembered as long as that stays the same."""

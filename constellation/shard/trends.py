@@ -15,6 +15,7 @@ from constellation.limits import (
     TRENDING_MAX,
 )
 from constellation.model import GENRE_PREFIX, Rows, Trend
+from constellation.records import TrendCells
 from constellation.shard import memory
 from constellation.shard.leaders import Leaders
 from kernels import trends as kernel
@@ -32,21 +33,28 @@ class Trends:
         self._live = memory.column(items, np.uint8)
         self._names: dict[int, str] = {}
         self._genres: dict[str, int] = {}
+        self._titles: dict[str, int] = {}
         self._high = GENRE_TRENDS_MAX
         self._region = region
         self._hour = 0
         self._leaders = Leaders(TRENDING_MAX, 4 * TRENDING_MAX, self._values, self._best)
         self._top: list[Trend] | None = []
+        self._touched: dict[tuple[int, int], None] = {}
 
     def title(self, number: int, content_id: str) -> None:
         """Title `number` goes by this content id."""
         item = GENRE_TRENDS_MAX + number
         self._names[item] = content_id
+        self._titles[content_id] = item
         self._high = max(self._high, item + 1)
 
     @staticmethod
     def title_item(number: int) -> int:
         return GENRE_TRENDS_MAX + number
+
+    def name(self, item: int) -> str:
+        """The content id or `genre:<name>` of an item; '' for none (-1)."""
+        return self._names[item] if item >= 0 else ""
 
     def genre_item(self, genre: str) -> int:
         """The item of a genre, or -1 when GENRE_TRENDS_MAX genres are known or the name is too long."""
@@ -74,21 +82,69 @@ class Trends:
         """Count samples for the item in the current hour; how many were taken."""
         taken = int(kernel.credit(self._counts, self._scores, item, self._hour, samples))
         self._live[item] = 1
-        self._leaders.changed(item, float(self._scores[item]))
-        self._top = None
+        self._note(item, self._hour)
         return taken
 
     def debit(self, item: int, samples: int, last_hour: int) -> None:
         """Take back samples that a forgotten device was credited with, the last of them at last_hour."""
+        before = self._counts[:, item].copy()
         kernel.debit(self._counts, self._scores, item, samples, self._hour, last_hour, TREND_DECAY_PER_HOUR)
-        self._leaders.changed(item, float(self._scores[item]))
-        self._top = None
+        for line in np.flatnonzero(before != self._counts[:, item]).tolist():
+            self._note(item, self._hour - (self._hour - line) % kernel.HOURS)
 
     def top(self, limit: int) -> list[Trend]:
         """The region's best items, best first."""
         if self._top is None:
             self._top = self._read()
         return self._top[:limit]
+
+    @property
+    def touched(self) -> bool:
+        return bool(self._touched)
+
+    def take_touched(self) -> TrendCells:
+        """The counts that changed since the last call, as they are now."""
+        touched, self._touched = self._touched, {}
+        hours = np.array([hour for _, hour in touched], np.uint32)
+        return self.read([self._names[item] for item, _ in touched], hours)
+
+    def read(self, names: list[str], hours: npt.NDArray[np.uint32]) -> TrendCells:
+        """The counts of items by name, each in an hour; 0 where that hour has left the week."""
+        items = np.array([self._item(name) for name in names], np.int64)
+        counts = self._counts[hours % kernel.HOURS, items]
+        counts[hours.astype(np.int64) <= self._hour - kernel.HOURS] = 0
+        return TrendCells(names, hours, counts)
+
+    def restore(self, cells: TrendCells) -> None:
+        """Set counts; scores are wrong until `rescore`."""
+        if not len(cells):
+            return
+        items = np.array([self._item(name) for name in cells.items], np.int64)
+        hours = cells.hours.astype(np.int64)
+        self.hour(float(hours.max() * HOUR_S))
+        within = hours > self._hour - kernel.HOURS
+        self._counts[hours[within] % kernel.HOURS, items[within]] = cells.counts[within]
+        self._live[items] = 1
+
+    def rescore(self) -> None:
+        """Compute every score anew from the counts."""
+        kernel.recompute_scores(self._counts, self._scores, 0, self._high, self._hour, TREND_DECAY_PER_HOUR)
+        self._leaders.refill()
+        self._top = None
+
+    def item_named(self, name: str) -> int:
+        """The item of a name as `name` gives it; -1 for '' and for a genre too many. A title must be known."""
+        return self._item(name) if name else -1
+
+    def _item(self, name: str) -> int:
+        if name.startswith(GENRE_PREFIX):
+            return self.genre_item(name.removeprefix(GENRE_PREFIX))
+        return self._titles[name]
+
+    def _note(self, item: int, hour: int) -> None:
+        self._touched[item, hour] = None
+        self._leaders.changed(item, float(self._scores[item]))
+        self._top = None
 
     def _read(self) -> list[Trend]:
         items = self._leaders.top(TRENDING_MAX)

@@ -44,6 +44,8 @@ class ModelShard:
         self.settings = settings
         self.devices: dict[bytes, Device] = {}
         self.clock = 0
+        self.tombstones: dict[bytes, int] = {}
+        """Forgotten devices -> the last sequence of each."""
         self.changed = False
         """Did the last call change a pattern?"""
 
@@ -52,6 +54,8 @@ class ModelShard:
         known = self.devices.get(request.device_id)
         device = known or Device()
         sequence = request.delta.sequence
+        if known is None and sequence is not None and sequence <= self.tombstones.get(request.device_id, 0):
+            return Accepted(duplicate=True)
         accepted = Accepted(duplicate=True)
         if known is None or sequence is None or sequence > known.sequence:
             if known is None and len(self.devices) >= self.settings.max_devices:
@@ -76,7 +80,13 @@ class ModelShard:
         self.changed = device_id in self.devices
         if self.changed:
             self.clock = max(self.clock, int(now))
+            self.tombstones[device_id] = max(self.tombstones.get(device_id, 0), self.devices[device_id].sequence)
         return self.devices.pop(device_id, None) is not None
+
+    def last_sequence(self, device_id: bytes) -> int:
+        """As a reply tells it, 0 for none."""
+        device = self.devices.get(device_id)
+        return device.sequence if device else self.tombstones.get(device_id, 0)
 
     def stored(self) -> int:
         return sum(len(device.patterns) for device in self.devices.values())

@@ -1,5 +1,6 @@
 """A shard against a dict: any history of deltas gives the same patterns, counts, refusals and answers."""
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -8,16 +9,19 @@ from hypothesis import event
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import structs
 
 from constellation.config import Settings
 from constellation.digest import answer_digest
 from constellation.errors import Problem
 from constellation.model import Answer, Applied, SyncOptions, SyncRequest
+from constellation.records import Change, TrendCells, decode, encode
 from constellation.shard import Shard
 from tests.shard.material import EVERYTHING, START, batch, id_of, request, settings
-from tests.shard.model import ModelShard, patterns_of
+from tests.shard.model import Device, ModelShard, patterns_of
 
 DEVICES, IDS = 5, 9
+TOMBSTONE_KEY = bytes(32)
 RATES = (0.0, 0.5, 0.69999, 0.7, 0.79999, 0.8, 0.8, 0.9, 0.9, 1.0)
 COUNTS = (1, 10, 900, 1_000, 1_001, 999_999, 1_000_000)
 
@@ -31,11 +35,14 @@ class ShardMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        bounds = settings(devices=DEVICES - 1, patterns=14, per_device=4)
+        self.bounds = bounds = settings(devices=DEVICES - 1, patterns=14, per_device=4)
         self.model = ModelShard(bounds)
-        self.shard, self.twin = Shard(bounds), Shard(bounds)
+        self.shard, self.twin = restored(bounds, []), restored(bounds, [])
         self.now = float(START)
         self.version = 0
+        self.records: list[bytes] = []
+        self.kept: dict[bytes, Device] = {}
+        """Devices as they were when something of them was last written down."""
         self.last: SyncRequest | None = None
 
     @rule(seconds=st.sampled_from([0, 0.25, 1, 300, 899, 900, 901, 4_000, -50, -1_000]))
@@ -68,6 +75,25 @@ class ShardMachine(RuleBasedStateMachine):
         wanted = self.model.forget(id_of(device), self.now)
         assert self.shard.forget(id_of(device), self.now) == wanted
         assert self.twin.forget(id_of(device), self.now) == wanted
+        self._write_down(id_of(device))
+
+    @rule()
+    def restart(self) -> None:
+        """One shard reads every record again, its twin all that is there at once: what was written down is there."""
+        changes = [decode(record) for record in self.records]
+        names, hours = [], []
+        for change in changes:
+            names += change.trends.items
+            hours += change.trends.hours.tolist()
+        everything = {id_of(device): {id_of(number) for number in range(IDS)} for device in range(DEVICES)}
+        cells = TrendCells(names, np.array(hours, np.uint32), np.zeros(len(names), np.uint32))
+        forgotten = [forgotten for change in changes for forgotten in change.forgotten]
+        self.shard = restored(self.bounds, changes)
+        at_once = structs.replace(self.shard.read(everything, [], cells), forgotten=forgotten)
+        self.twin = restored(self.bounds, [decode(encode(at_once))])
+        self.model.devices = copy.deepcopy(self.kept)
+        self.model.clock = max((device.synced_at for device in self.kept.values()), default=0)
+        self.version = min(self.version, self.shard.global_version)
 
     @rule()
     def maintain(self) -> None:
@@ -83,12 +109,25 @@ class ShardMachine(RuleBasedStateMachine):
         if isinstance(applied, Applied):
             event("taken")
             assert applied.accepted == wanted
-            assert (applied.last_sequence or 0) == self.model.devices[sent.device_id].sequence
+            assert (applied.last_sequence or 0) == self.model.last_sequence(sent.device_id)
+            self._write_down(sent.device_id)
             assert applied.global_version == self.shard.global_version
         else:
             event(applied)
             self.model.changed = False
             assert applied == wanted
+
+    def _write_down(self, device_id: bytes) -> None:
+        """As the journal does: what a call changed, if it changed anything."""
+        change = self.shard.change
+        if change is None:
+            assert not self.model.changed
+            return
+        self.records.append(encode(change))
+        if device_id in self.model.devices:
+            self.kept[device_id] = copy.deepcopy(self.model.devices[device_id])
+        else:
+            self.kept.pop(device_id, None)
 
     @invariant()
     def version_grows_with_every_change_and_only_then(self) -> None:
@@ -107,7 +146,7 @@ class ShardMachine(RuleBasedStateMachine):
             answer = self.shard.answer(device_id, EVERYTHING)
             assert Counter(patterns_of(answer.similar)) == Counter(available)
             _check_answer(answer, self.shard.global_version)
-            assert _as_bytes(self.twin.answer(device_id, EVERYTHING)) == _as_bytes(answer)
+            assert _as_sets(self.twin.answer(device_id, EVERYTHING)) == _as_sets(answer)
             for k in (0, 1, 3):
                 some = self.shard.answer(device_id, SyncOptions(similar=k, trending=0, embedding="i8"))
                 assert some.trending == []
@@ -142,8 +181,23 @@ def _check_answer(answer: Answer, version: int) -> None:
     assert answer.digest == answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
 
 
+def restored(bounds: Settings, changes: list[Change]) -> Shard:
+    """A shard that was told these changes, with the tombstones' key of every other one here."""
+    shard = Shard(bounds, tombstone_key=TOMBSTONE_KEY)
+    for change in changes:
+        shard.restore(change)
+    for _ in shard.restored():
+        pass
+    return shard
+
+
 def _as_bytes(answer: Answer) -> Any:
     return patterns_of(answer.similar), answer.trending, answer.digest, answer.global_version
+
+
+def _as_sets(answer: Answer) -> Any:
+    """Which of equally near patterns, or of equal trends, comes first depends on where they lie."""
+    return Counter(patterns_of(answer.similar)), Counter(answer.trending), answer.digest
 
 
 ShardMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -1,0 +1,127 @@
+"""Putting back what was written down: rows as they were, nothing decided again. Part of `shard.shard`.
+
+While changes are put back, patterns lie outside the index and in no order in their chains; `finish` mends both. So a
+million patterns take seconds: all of a change is written at once, and the index is filled in bulk.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.model import Ids, Rows
+from constellation.records import Change, DeviceRows, Forgotten, PatternKeys, PatternRows
+from constellation.shard.tables import Tables
+from constellation.shard.tombstones import Tombstones
+from kernels import chains
+from kernels.codes import inverse_norms
+
+INDEXED_PER_STEP = 256
+
+
+class Restoring:
+    """The way back into the tables."""
+
+    def __init__(self, tables: Tables, tombstones: Tombstones, serve_threshold: float) -> None:
+        self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
+        self._best_known, self._content, self._trends = tables.best_known, tables.content, tables.trends
+        self._tombstones = tombstones
+        self._serve_threshold = np.float32(serve_threshold)
+
+    def put(self, change: Change) -> None:
+        """Write one change into the tables."""
+        for forgotten in change.forgotten:
+            self._forget(forgotten)
+        for number, item in change.content:
+            assert self._content.put(item) == number
+            self._trends.title(number, item.content_id)
+        self._put_devices(change.devices)
+        self._drop(change.gone)
+        self._put_patterns(change.patterns)
+        self._trends.restore(change.trends)
+
+    def finish(self) -> Iterator[None]:
+        """Chains in order, scores, and every served pattern in the index and among the best known."""
+        self._trends.rescore()
+        patterns = self._patterns
+        self._devices.active.recount(self._devices.last_sync[: self._devices.rows.high])
+        rows = patterns.rows.in_use()
+        yield
+        order = np.lexsort((patterns.entered[rows], patterns.devices[rows]))
+        yield
+        self._devices.first[: self._devices.rows.high] = -1
+        chains.link_all(self._devices.first, patterns.following, patterns.devices, rows[order])
+        yield
+        served = rows[patterns.rates[rows] >= self._serve_threshold]
+        for start in range(0, len(served), INDEXED_PER_STEP):
+            part = served[start : start + INDEXED_PER_STEP]
+            for row in part.tolist():
+                self._index.add(row)
+            self._best_known.put_many(part, patterns.rates[part], patterns.counts[part])
+            yield
+        self._best_known.refill()
+
+    def _forget(self, forgotten: Forgotten) -> None:
+        if forgotten.tombstone:
+            self._tombstones.put(forgotten.tombstone, forgotten.sequence)
+        device = self._devices.find(forgotten.device_id)
+        if device < 0:
+            return
+        rows = chains.rows_of(self._devices.first, self._patterns.following, device)
+        for row in rows.tolist():
+            self._drop_row(row)
+        self._devices.last_sync[device] = 0  # it is not counted as active before `finish`
+        self._devices.drop(device, 0)
+
+    def _put_devices(self, came: DeviceRows) -> None:
+        devices = self._devices
+        rows = devices.find_many(came.ids)
+        new = rows < 0
+        rows[new] = devices.add_many(came.ids[new])
+        devices.sequence[rows] = came.sequences
+        devices.fingerprint[rows] = came.fingerprints
+        devices.cursor[rows] = came.cursors
+        devices.last_sync[rows] = came.last_syncs
+        devices.credit_hour[rows] = came.credit_hours
+        devices.credit_used[rows] = came.credit_used
+
+    def _drop(self, keys: PatternKeys) -> None:
+        rows = self._patterns.find_of(self._devices.find_many(keys.owners), keys.ids)
+        for row in rows[rows >= 0].tolist():
+            self._drop_row(row)
+
+    def _drop_row(self, row: int) -> None:
+        device = int(self._patterns.devices[row])
+        chains.unlink(self._devices.first, self._patterns.following, device, row)
+        self._devices.patterns[device] -= 1
+        self._patterns.drop_row(row)
+
+    def _put_patterns(self, came: PatternRows) -> None:
+        patterns, batch = self._patterns, came.patterns
+        devices = self._devices.find_many(came.owners)
+        rows = patterns.find_of(devices, batch.ids)
+        new = rows < 0
+        rows[new] = self._new_rows(devices[new], batch.ids[new], came.entered[new])
+        for words in patterns.words[rows[~new]]:
+            patterns.contexts.release(words)
+        patterns.words[rows] = patterns.contexts.intern_many(batch.contexts)
+        patterns.codes[rows] = batch.codes
+        patterns.inverse[rows] = inverse_norms(batch.codes)
+        patterns.rates[rows] = batch.rates
+        patterns.counts[rows] = batch.counts
+        patterns.created_at[rows] = batch.created_at
+        patterns.updated_at[rows] = batch.updated_at
+        patterns.changed_version[rows] = came.versions
+        patterns.credited_item[rows] = self._items(came.items)
+        patterns.credited_samples[rows] = came.item_samples
+        patterns.credited_hour[rows] = came.item_hours
+
+    def _new_rows(self, devices: Rows, ids: Ids, entered: npt.NDArray[np.int64]) -> Rows:
+        rows = self._patterns.new_rows(devices, ids, entered)
+        chains.link_all(self._devices.first, self._patterns.following, self._patterns.devices, rows)
+        np.add.at(self._devices.patterns, devices, np.uint16(1))
+        return rows
+
+    def _items(self, names: list[str]) -> Rows:
+        numbers = {name: self._trends.item_named(name) for name in dict.fromkeys(names)}
+        return np.array([numbers[name] for name in names], np.int32)
