@@ -1,0 +1,272 @@
+"""The shard's PostgreSQL database: connecting to it, and claiming it.
+
+One database holds one shard. Whoever claims it gets an epoch; `writing.write` checks the epoch in every transaction.
+
+Constraints, what must hold:
+- One owner at a time: a second claim is refused while the first one's connection lives.
+- After a claim, nothing that an earlier owner still sends is stored.
+- Positions are those of the journal that the database knows; another journal is adopted only where nothing was
+  written yet, or by `accept_loss`.
+What must fail: a server that is too old, another shard's database.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import numpy as np
+
+from constellation.storage import schema
+from constellation.storage.copy import HALFVEC
+from constellation.storage.schema import LONG_COMMAND_S_MAX
+from constellation.storage.schema import WrongDatabase as WrongDatabase
+
+POSTGRES_MIN = 15
+
+CONNECTIONS_MAX = 4
+CONNECT_S_MAX = 5
+"""For one host."""
+COMMAND_S_MAX = 60
+CLAIM_WAIT_S = 3.0
+"""How long a claim waits for the last owner's connection to end."""
+
+_PASSED_OVER = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+"""What leads to the next host."""
+_PASSING = (
+    asyncpg.InterfaceError,  # the connection is closed
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""What may be over at the next attempt."""
+_CLAIM_LOCK = 0x434C41494D
+_SESSION = {
+    "application_name": "constellation",
+    # A machine that vanished without a word gives up its claim within half a minute.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be used now: not reachable, starting, read-only, full. Worth trying again."""
+
+
+class WrongJournal(WrongDatabase):
+    """The database was written from another journal."""
+
+
+class DatabaseOwned(WrongDatabase):
+    """Another process has claimed the database and is still connected."""
+
+
+class Fenced(Exception):
+    """Another process has claimed the database since: this one has lost its place and must stop."""
+
+
+class Claim(NamedTuple):
+    """The right to write, as long as nobody claims after it, and where the database stood when it was given."""
+
+    shard_id: str
+    journal_id: bytes
+    epoch: int
+    position: int
+    version: int
+    tombstone_key: bytes
+
+
+class Database:
+    """Connections to one database. By `connect`, then `migrate`, then for a shard `claim`."""
+
+    def __init__(self, url: str, pool: Any) -> None:
+        self.url = url
+        self.vector: np.dtype[Any] = HALFVEC
+        """The kind of the columns that hold vectors; right after `migrate`."""
+        self._pool = pool
+        self._claiming: Any = None
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection of the pool. Raises `DatabaseUnavailable`, also in place of what the server says in the body."""
+        try:
+            with _explained(self.url):
+                async with self._pool.acquire(timeout=CONNECT_S_MAX * (len(_hosts(self.url)) + 1)) as connection:
+                    yield connection
+        except DatabaseUnavailable:
+            await self._pool.expire_connections()  # after a failover all of them lead to the wrong server
+            raise
+
+    @contextlib.asynccontextmanager
+    async def connection_apart(self) -> AsyncIterator[Any]:
+        """A connection for one long reading; cut off when the body fails or is left, whatever the server is sending."""
+        with _explained(self.url):
+            connection = await _connect_once(self.url)
+            try:
+                yield connection
+                await connection.close()
+            finally:
+                connection.terminate()
+
+    async def close(self) -> None:
+        """Give up the claim and every connection; what is still running is cut off."""
+        if self._claiming is not None:
+            self._claiming.terminate()
+        self._pool.terminate()
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.InterfaceError):
+            await self._pool.close()
+
+    @property
+    def claimed(self) -> bool:
+        """Is the connection of the last claim still there? If not, the place can be lost: claim again."""
+        return self._claiming is not None and not self._claiming.is_closed()
+
+    async def migrate(self) -> None:
+        """Bring the schema up to this release. Raises `WrongDatabase`, `DatabaseUnavailable`."""
+        async with self.connection() as connection:
+            self.vector = await schema.migrate(connection)
+
+    async def claim(
+        self, shard_id: str, journal_id: bytes, owner: str, accept_loss: bool = False, wait_s: float = CLAIM_WAIT_S
+    ) -> Claim:
+        """Become the one who writes; again after the connection was lost. `owner` is text for people.
+
+        Raises `DatabaseOwned`, `WrongJournal`, `WrongDatabase`, `DatabaseUnavailable`.
+        """
+        with _explained(self.url):
+            if not self.claimed:
+                self._claiming = await _connect_once(self.url)
+            try:
+                await _take_lock(self._claiming, shard_id, wait_s)
+                async with self._claiming.transaction():
+                    return await _take_place(self._claiming, shard_id, journal_id, owner, accept_loss)
+            except BaseException:
+                self._claiming.terminate()
+                raise
+
+    async def pattern_index(self, on: bool) -> None:
+        """Build or drop the HNSW index over the patterns. Raises `DatabaseUnavailable`."""
+        async with self.connection() as connection:
+            await (schema.build_pattern_index(connection, self.vector) if on else schema.drop_pattern_index(connection))
+
+
+async def connect(url: str) -> Database:
+    """Connect to `postgresql://…`, of several hosts to the one that takes writes.
+
+    Raises `DatabaseUnavailable` if there is none, `WrongDatabase` if it refuses us or is too old.
+    """
+    with _explained(url):
+        try:
+            connection = await _connect_once(url)
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
+            raise WrongDatabase(f"{_shown(url)} cannot be opened: {error}") from error
+        version = connection.get_server_version().major
+        await connection.close()
+        if version < POSTGRES_MIN:
+            raise WrongDatabase(f"{_shown(url)} is PostgreSQL {version}; {POSTGRES_MIN} or newer is needed")
+        pool = await asyncpg.create_pool(url, min_size=0, max_size=CONNECTIONS_MAX, connect=_connect_once)
+    return Database(url, pool)
+
+
+async def _connect_once(url: str, **options: Any) -> Any:
+    """To the first host that takes writes. asyncpg itself stops at one that accepts and says nothing."""
+    failures: list[Exception] = []
+    for host in _hosts(url):
+        try:
+            return await asyncpg.connect(
+                host,
+                timeout=CONNECT_S_MAX,
+                command_timeout=COMMAND_S_MAX,
+                target_session_attrs="read-write",
+                server_settings=_SESSION,
+                **options,
+            )
+        except _PASSED_OVER as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    raise ConnectionError("; ".join(_told(failure) for failure in failures))
+
+
+def _hosts(url: str) -> list[str]:
+    """The URL for each of its hosts."""
+    start, slashes, rest = url.partition("://")
+    place = rest.partition("?")[0].partition("/")[0]
+    user, at, hosts = place.rpartition("@")
+    return [f"{start}{slashes}{user}{at}{host}{rest[len(place) :]}" for host in hosts.split(",")]
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn what passes into `DatabaseUnavailable`; let through what is a mistake in the code or the data."""
+    try:
+        yield
+    except (*_PASSED_OVER, *_PASSING) as error:
+        if isinstance(error, ValueError):  # asyncpg's word for an argument that it cannot encode
+            raise
+        raise DatabaseUnavailable(f"{_shown(url)}: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _shown(url: str) -> str:
+    """The address without what is secret in it."""
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", ["the local socket"]))
+    return f"database {parts.path.lstrip('/') or 'of the default name'} at {hosts}"
+
+
+async def _take_lock(connection: Any, shard_id: str, wait_s: float) -> None:
+    """The session's lock, which ends with the connection. Raises `DatabaseOwned`."""
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = {max(1, round(wait_s * 1e3))}")
+            await connection.execute(f"SELECT pg_advisory_lock({_CLAIM_LOCK})")
+    except asyncpg.LockNotAvailableError as error:
+        row = await connection.fetchrow("SELECT id, owner, claimed_at FROM shards")
+        holder = f"{row['owner']} for shard {row['id']} since {row['claimed_at']:%F %T%z}" if row else "somebody"
+        raise DatabaseOwned(
+            f"shard {shard_id} cannot have the database: {holder} has claimed it and is still connected"
+        ) from error
+
+
+async def _take_place(connection: Any, shard_id: str, journal_id: bytes, owner: str, accept_loss: bool) -> Claim:
+    """The next epoch. Waits for a transaction of the last owner that is still writing."""
+    row = await connection.fetchrow("SELECT * FROM shards FOR UPDATE")
+    if row is None:
+        row = await connection.fetchrow(
+            "INSERT INTO shards VALUES ($1, 0, $2, 0, 0, $3,"
+            " sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), now()) RETURNING *",
+            *(shard_id, journal_id, owner),
+        )
+    if row["id"] != shard_id:
+        raise WrongDatabase(f"the database is that of shard {row['id']}, not of {shard_id}: each shard has its own")
+    position = row["position"]
+    if row["journal_id"] != journal_id:
+        if position and not accept_loss:
+            raise WrongJournal(
+                f"the database was written up to position {position} of journal {row['journal_id'].hex()}, the data"
+                f" directory has journal {journal_id.hex()}: start with that journal's directory, or with --accept-loss"
+                " to go on from the database alone; what was acknowledged after that position is then lost"
+            )
+        position = 0
+        await connection.execute("UPDATE devices SET position = 0 WHERE position <> 0", timeout=LONG_COMMAND_S_MAX)
+    await connection.execute(
+        "UPDATE shards SET epoch = $1, journal_id = $2, position = $3, owner = $4, claimed_at = now()",
+        *(row["epoch"] + 1, journal_id, position, owner),
+    )
+    return Claim(shard_id, journal_id, row["epoch"] + 1, position, row["version"], row["tombstone_key"])

@@ -1,0 +1,119 @@
+"""The schema: the extension it needs, its migrations, and the optional index over the patterns. Part of `database`.
+
+Constraints, what must hold:
+- Migrations run once, in order, whole or not at all, however many processes start at the same moment.
+- A migration that a release has shipped is never changed; a new one follows it.
+What must fail: an extension that is too old, a schema newer than this release.
+"""
+
+from importlib import resources
+from typing import Any
+
+import asyncpg
+import numpy as np
+
+from constellation.storage.copy import HALFVEC, VECTOR
+
+PGVECTOR_MIN = (0, 5)
+HALFVEC_SINCE = (0, 7)
+INDEX_M = 32
+INDEX_EF_CONSTRUCTION = 100
+LONG_COMMAND_S_MAX = 6 * 3_600
+"""For what grows with the database: loading it, building its index, a migration."""
+
+_MIGRATION_LOCK = 0x4D494752
+
+
+class WrongDatabase(Exception):
+    """The database cannot be used as it is; says what somebody has to do."""
+
+
+async def migrate(connection: Any) -> np.dtype[Any]:
+    """Bring the schema up to this release; the kind of the columns that hold vectors. Raises `WrongDatabase`."""
+    async with connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})", timeout=LONG_COMMAND_S_MAX)
+        extension = await _require_extension(connection)
+        await _apply_migrations(connection, "halfvec" if extension >= HALFVEC_SINCE else "vector")
+    # The extension may have been updated since the tables were made: the column knows.
+    kind = await connection.fetchval(
+        "SELECT atttypid::regtype::text FROM pg_attribute"
+        " WHERE attrelid = 'patterns'::regclass AND attname = 'embedding'"
+    )
+    return HALFVEC if kind.endswith("halfvec") else VECTOR
+
+
+async def build_pattern_index(connection: Any, vector: np.dtype[Any]) -> None:
+    """An HNSW index over the patterns, beside whoever writes them; takes minutes a million.
+
+    It is fast where the server's maintenance_work_mem holds the graph, about 1.3 KB a pattern.
+    """
+    if await connection.fetchval(
+        "SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass('patterns_embedding')"
+    ):
+        await drop_pattern_index(connection)  # a build that was cut off leaves an index that only costs
+    kind = "halfvec" if vector == HALFVEC else "vector"
+    await connection.execute(
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS patterns_embedding ON patterns"
+        f" USING hnsw (embedding {kind}_cosine_ops) WITH (m = {INDEX_M}, ef_construction = {INDEX_EF_CONSTRUCTION})",
+        timeout=LONG_COMMAND_S_MAX,
+    )
+
+
+async def drop_pattern_index(connection: Any) -> None:
+    await connection.execute("DROP INDEX CONCURRENTLY IF EXISTS patterns_embedding", timeout=LONG_COMMAND_S_MAX)
+
+
+def migrations() -> list[tuple[str, str]]:
+    """Name and statements of every migration, in order; the first one makes schema version 1."""
+    folder = resources.files("constellation.storage") / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1)), "migrations are numbered 1, 2, 3"
+    return [(file.name.removesuffix(".sql"), file.read_text()) for file in files]
+
+
+async def _require_extension(connection: Any) -> tuple[int, ...]:
+    """Version of pgvector, installed into the database if it is not. Raises `WrongDatabase`."""
+    installed = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    if installed is None:
+        offered = await connection.fetchval("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
+        if offered is None:
+            raise WrongDatabase(
+                f"the server has no pgvector: install version {_dotted(PGVECTOR_MIN)} or newer of the extension there"
+            )
+        try:
+            async with connection.transaction():
+                await connection.execute("CREATE EXTENSION vector")
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise WrongDatabase(
+                "the extension pgvector is not in the database, and this user may not create it:"
+                " let an administrator run CREATE EXTENSION vector; in it"
+            ) from error
+        installed = offered
+    version = tuple(int(part) for part in installed.split(".")[:2])
+    if version < PGVECTOR_MIN:
+        raise WrongDatabase(
+            f"the database has pgvector {installed}; {_dotted(PGVECTOR_MIN)} or newer is needed:"
+            " let an administrator run ALTER EXTENSION vector UPDATE; in it"
+        )
+    return version
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+async def _apply_migrations(connection: Any, vector: str) -> None:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version"
+        " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    current = await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
+    known = migrations()
+    if current > len(known):
+        raise WrongDatabase(
+            f"the database has schema version {current}, this release knows up to {len(known)}:"
+            " start the release that wrote it, or a newer one"
+        )
+    for version, (name, statements) in enumerate(known[current:], current + 1):
+        await connection.execute(statements.replace("halfvec(", f"{vector}("), timeout=LONG_COMMAND_S_MAX)
+        await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", version, name)
