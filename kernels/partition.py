@@ -1,14 +1,15 @@
 """How inverted lists change: rows come and go, lists split when full, settle when idle and dissolve when sparse.
 
-The partition follows the data and is never rebuilt (after SPFresh: Xu et al., SOSP 2023). The lists and how they are
-searched: `kernels.lists`. Called by `constellation.shard.similarity`.
+The partition follows the data and is never rebuilt (after SPFresh: Xu et al., SOSP 2023). Only a restart begins with
+lists that are still empty: `seed`. The lists and how they are searched: `kernels.lists`. Called by
+`constellation.shard.similarity`.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels.compiled import compiled
-from kernels.lists import CAPACITY, FREE, HELD, LOW, USED, Keys, Level, nearest_groups, scan, scores_of
+from kernels.lists import CAPACITY, FREE, HELD, LOW, USED, Keys, Level, Rows, Scores, nearest_groups, scan
 from kernels.sketches import AXES, HALF, SKETCH_NORM, Packed, Sketch, dot, pack, packed_dot, unpack
 
 SPARSE = CAPACITY // 4
@@ -16,7 +17,15 @@ SPARSE = CAPACITY // 4
 NEAR_LISTS = 48
 """Lists around a list that its rows may move to, and from."""
 
+Seeds = npt.NDArray[np.int64]
+"""(2,): lists from number NEXT on and below SOWN may be sparse or empty: `seed` made them, `weed` was not there yet."""
+NEXT, SOWN = 0, 1
+"""Positions in Seeds."""
+
 _MEANS_ROUNDS = 4
+_NEVER = -(2**31)
+_WEED_WORK = 128
+"""Lists looked at and rows moved by one call of `weed`, about."""
 _SMALLEST_SHARE = CAPACITY // SPARSE
 
 
@@ -33,6 +42,14 @@ def insert(lists: Level, groups: Level, row: int, sketch: Sketch) -> None:
     _put(lists, k, row, packed)
     if lists.sizes[k] == CAPACITY:
         _split_list(lists, groups, k)
+
+
+@compiled
+def insert_many(lists: Level, groups: Level, seeds: Seeds, rows: Rows, sketches: npt.NDArray[np.int8]) -> None:
+    """`insert` rows (n,) int32, which differ and are in no list; their sketches (n, AXES) int8. About 5 us a row."""
+    for i in range(rows.shape[0]):
+        make_room(lists, groups, seeds)
+        insert(lists, groups, rows[i], sketches[i])
 
 
 @compiled
@@ -115,13 +132,37 @@ def _dissolve(lists: Level, groups: Level, k: int) -> None:
 
 @compiled
 def _nearest_list(groups: Level, sketch: Sketch) -> int:
-    probes = nearest_groups(groups, sketch, 4 * CAPACITY)
-    best = int(np.argmax(scores_of(groups, probes, sketch)))
-    p = 0
-    while best >= groups.sizes[probes[p]]:
-        best -= groups.sizes[probes[p]]
-        p += 1
-    return int(np.int64(groups.rows[probes[p], best]))
+    """The list with the largest inner product in the nearest groups, those that hold 4 * CAPACITY lists (or all)."""
+    count = groups.counts[USED]
+    scores = np.empty(count, np.int32)
+    for g in range(count):
+        scores[g] = dot(groups.centroids[g], sketch) if groups.sizes[g] > 0 else _NEVER
+    flat = groups.sketches.reshape(-1)
+    highest = np.int32(_NEVER)
+    best = np.int32(-1)
+    seen = 0
+    while seen < min(4 * CAPACITY, groups.counts[HELD]):
+        g = _highest(scores)
+        scores[g] = _NEVER
+        for i in range(groups.sizes[g]):
+            score = packed_dot(flat, (g * CAPACITY + i) * HALF, sketch)
+            if score > highest:
+                highest = score
+                best = groups.rows[g, i]
+        seen += groups.sizes[g]
+    return int(np.int64(best))
+
+
+@compiled
+def _highest(scores: Scores) -> int:
+    """The index of the first of the highest scores. `np.argmax` takes six times as long on int32."""
+    best = 0
+    highest = scores[0]
+    for i in range(1, scores.shape[0]):
+        if scores[i] > highest:
+            highest = scores[i]
+            best = i
+    return best
 
 
 @compiled
@@ -171,6 +212,69 @@ def _detach(groups: Level, k: int) -> None:
     g = _take(groups, k)
     if groups.sizes[g] == 0:
         _free_list(groups, g)
+
+
+# -- seeding --------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def seed(lists: Level, groups: Level, seeds: Seeds, centroids: npt.NDArray[np.int8]) -> None:
+    """Make centroids (n, AXES) int8 empty lists of levels without rows: as many of the first as surely leave room.
+
+    Rows inserted then meet hardly any split. `make_room` must come before every change until `weed` has seen all lists.
+    Any centroids will do: with useless ones it takes longer. About 2 us each.
+    """
+    room = lists.home.shape[0] // SPARSE - SPARSE - groups.counts[HELD]
+    for i in range(min(centroids.shape[0], room)):
+        k = _new_list(lists)
+        lists.centroids[k] = centroids[i]
+        _attach(lists, groups, k)
+    seeds[NEXT] = 0
+    seeds[SOWN] = lists.counts[USED]
+
+
+@compiled
+def weed(lists: Level, groups: Level, seeds: Seeds) -> None:
+    """Dissolve seeded lists that have stayed sparse: a step of about 1 ms, until seeds[NEXT] is seeds[SOWN]."""
+    work = 0
+    while seeds[NEXT] < seeds[SOWN] and work < _WEED_WORK:
+        make_room(lists, groups, seeds)
+        k = seeds[NEXT]
+        seeds[NEXT] = min(k + 1, seeds[SOWN])
+        work += 1
+        if _next_sparse(lists, groups, k, seeds[NEXT]) < seeds[NEXT] and groups.counts[HELD] > 1:
+            work += lists.sizes[k]
+            _dissolve(lists, groups, k)
+
+
+@compiled
+def make_room(lists: Level, groups: Level, seeds: Seeds) -> None:
+    """Pour seeded sparse lists together until there may be SPARSE more lists, which is more than any change makes.
+
+    Two of them fit into one without a split; fewer than two leave as much room as there is without seeds. It has
+    nothing to do but after a hint that does not suit the rows, so it does not look which ones are near each other.
+    """
+    most = lists.home.shape[0] // SPARSE + 2 - SPARSE
+    while groups.counts[HELD] > most and seeds[NEXT] < seeds[SOWN]:
+        k = _next_sparse(lists, groups, seeds[NEXT], seeds[SOWN])
+        seeds[NEXT] = k
+        target = _next_sparse(lists, groups, k + 1, seeds[SOWN])
+        if target >= seeds[SOWN]:
+            return
+        _detach(groups, k)
+        for i in range(lists.sizes[k] - 1, -1, -1):
+            _move(lists, lists.rows[k, i], target)
+        _free_list(lists, k)
+        seeds[NEXT] = target
+
+
+@compiled
+def _next_sparse(lists: Level, groups: Level, start: int, stop: int) -> int:
+    """The first list in use that is sparse, from number start on and below stop; else stop, or more."""
+    k = start
+    while k < stop and (groups.home[k] == 0 or lists.sizes[k] >= SPARSE):
+        k += 1
+    return k
 
 
 # -- one level ------------------------------------------------------------------------------------------------------

@@ -96,6 +96,11 @@ def _warm_lists() -> None:
     lists.search(low, high, made, inv, made[0].astype(np.int16), short[0], 2, 10, 5)
     for row in range(n):
         partition.remove(low, high, row)
+    seeds = np.zeros(2, np.int64)
+    partition.seed(low, high, seeds, short)
+    partition.insert_many(low, high, seeds, np.arange(n, dtype=np.int32), short)
+    partition.make_room(low, high, seeds)
+    partition.weed(low, high, seeds)
 
 
 def _warm_rates() -> None:

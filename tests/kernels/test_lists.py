@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kernels import compiled, reference
 from tests.kernels.levels import LISTS, Levels, Sketches, in_use, sketches_of
@@ -84,6 +84,86 @@ class ListsMachine(RuleBasedStateMachine):
 
 ListsMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 test_every_row_is_in_one_list_and_every_list_in_one_group: Any = ListsMachine.TestCase
+
+
+class SeededLevels(Levels):
+    """Levels that start from centroids somebody kept, used as the index uses them."""
+
+    def __init__(self, module: Any, rows: int, slack: int = 64) -> None:
+        super().__init__(module, rows, slack)
+        self.seeds = np.zeros(2, np.int64)
+
+    def seed(self, centroids: Sketches) -> None:
+        self.module.seed(self.lists, self.groups, self.seeds, centroids)
+
+    def insert(self, row: int, sketch: Sketches) -> None:
+        self.module.make_room(self.lists, self.groups, self.seeds)
+        super().insert(row, sketch)
+
+    def insert_many(self, rows: list[int], made: Sketches) -> None:
+        self.module.insert_many(self.lists, self.groups, self.seeds, np.array(rows, np.int32), made)
+        for row, sketch in zip(rows, made, strict=True):
+            self.held[row], self._packed[row] = sketch, reference.pack(sketch)
+
+    def remove(self, row: int) -> None:
+        self.module.make_room(self.lists, self.groups, self.seeds)
+        super().remove(row)
+
+    def weed(self) -> None:
+        self.module.weed(self.lists, self.groups, self.seeds)
+
+    @property
+    def seeded(self) -> bool:
+        return bool(self.seeds[0] < self.seeds[1])
+
+    def check(self) -> None:
+        """All invariants; while lists are seeded, those that `weed` has not seen may be sparse."""
+        assert self.seeds[1] <= self.lists.counts[0]
+        if not self.seeded:
+            return super().check()
+        self._check_level(self.lists, self._packed)
+        lists = in_use(self.lists)
+        self._check_level(self.groups, {k: reference.pack(self.lists.centroids[k]) for k in lists})
+        assert all(self.groups.sizes[g] > 0 for g in in_use(self.groups))
+        sparse = [k for k in lists if self.lists.sizes[k] < self.module.SPARSE]
+        assert len(lists) == 1 or all(self.seeds[0] <= k < self.seeds[1] for k in sparse)
+        assert self.lists.counts[0] <= self.rows // self.module.SPARSE + 2
+        assert self.groups.counts[0] <= self.lists.counts[0]
+
+
+class SeededMachine(ListsMachine):
+    """The same, from lists that are prepared for other rows or for none, and now and then weeded a little."""
+
+    levels: SeededLevels
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = SeededLevels(SMALL, self.rows, slack=2)
+
+    @initialize(seed=st.integers(0, 5), n=st.integers(0, 70), spread=st.sampled_from([0, 20, 200]))
+    def seed(self, seed: int, n: int, spread: int) -> None:
+        rng = np.random.default_rng(seed)
+        place = rng.integers(-99, 100, SMALL.AXES)
+        self.levels.seed(sketches_of(place + rng.integers(-spread, spread + 1, (n, SMALL.AXES)) + 0.5, SMALL))
+
+    @precondition(lambda self: not self.levels.held)
+    @rule(n=st.integers(0, 70))
+    def seed_again(self, n: int) -> None:
+        self.seed(n, n, 200)
+
+    @rule(seed=st.integers(0, 5), n=st.integers(1, 30))
+    def insert_many(self, seed: int, n: int) -> None:
+        n = min(n, len(self.free))
+        made = sketches_of(np.random.default_rng(seed).integers(-99, 100, (n, SMALL.AXES)) + 0.5, SMALL)
+        self.levels.insert_many([self.free.pop() for _ in range(n)], made)
+
+    @rule()
+    def weed(self) -> None:
+        self.levels.weed()
+
+
+SeededMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+test_seeded_lists_hold_every_row_and_have_room: Any = SeededMachine.TestCase
 
 
 def clustered(module: SimpleNamespace, n: int, clusters: int, noise: float, seed: int) -> Codes:
@@ -287,6 +367,112 @@ def test_lists_as_sparse_as_they_get_are_all_looked_at(rng: np.random.Generator)
     for k in (len(levels.held), len(levels.held) - 9):
         rows, _ = levels.search(codes, inverse, codes[0], k, 0, 0)
         assert len(set(rows.tolist())) == k
+
+
+def weeded(levels: SeededLevels) -> SeededLevels:
+    while levels.seeded:
+        levels.weed()
+    return levels
+
+
+@over_modules
+def test_lists_seeded_as_they_were_take_the_rows_back(module: SimpleNamespace) -> None:
+    """No result is missing on the way, hardly a list splits, and nothing sparse is left."""
+    n = scale(module, 250)
+    codes = clustered(module, n, 6, 0.4, 5)
+    made, inverse = sketches_of(codes, module), unit(codes)
+    before = filled(module, codes)
+    centroids = before.lists.centroids[in_use(before.lists)]
+    levels = SeededLevels(module, n)
+    levels.seed(centroids)
+    levels.check()
+    assert len(in_use(levels.lists)) == len(centroids)
+    assert len(levels.search(codes, inverse, codes[0], 5, 5, 5)[0]) == 0
+    done = 0
+    for upto in (1, 3, n // 10, n // 2, n):
+        levels.insert_many(list(range(done, upto)), made[done:upto])
+        levels.check()
+        done = upto
+        rows = np.arange(done, dtype=np.int32)
+        for k in (1, 7, done + 1):
+            same(
+                levels.search(codes, inverse, codes[2], k, done, done)[0],
+                reference.search(codes, inverse, rows, codes[2], k)[0],
+            )
+        assert len(levels.search(codes, inverse, codes[2], done, 0, 0)[0]) == done
+    weeded(levels).check()
+    assert len(centroids) / 2 < len(in_use(levels.lists)) < len(centroids) * 3 / 2
+    same(
+        levels.search(codes, inverse, codes[2], n, n, n)[0],
+        reference.search(codes, inverse, np.arange(n, dtype=np.int32), codes[2], n)[0],
+    )
+
+
+@over_modules
+@pytest.mark.parametrize("kind", ["far too many", "equal", "zero", "lowest", "the other side"])
+def test_any_centroids_will_do_and_leave_room(module: SimpleNamespace, kind: str, rng: np.random.Generator) -> None:
+    """All rows come to a few places, and split there as often as they can, beside lists that nobody needs."""
+    n = scale(module, 400)
+    codes = clustered(module, n, 3, 0.2, 6)
+    made = sketches_of(codes, module)
+    centroids = {
+        "far too many": rng.integers(-128, 128, (n, module.AXES)).astype(np.int8),
+        "equal": np.tile(made[0], (n, 1)),
+        "zero": np.zeros((n, module.AXES), np.int8),
+        "lowest": np.full((n, module.AXES), -128, np.int8),
+        "the other side": -made,
+    }[kind]
+    levels = SeededLevels(module, n, slack=2)
+    levels.seed(centroids)
+    levels.check()
+    assert len(in_use(levels.lists)) == n // module.SPARSE - module.SPARSE
+    for start in range(0, n, n // 10):
+        levels.insert_many(list(range(start, start + n // 10)), made[start : start + n // 10])
+        levels.check()
+    for row in range(0, n, 3):
+        levels.remove(row)
+    levels.check()
+    weeded(levels).check()
+    for row in levels.held.copy():
+        levels.remove(row)
+    levels.check()
+
+
+@over_modules
+def test_rows_of_many_sparse_lists_are_poured_together(module: SimpleNamespace) -> None:
+    """One row in each of as many lists as there may be: the next splits make room first."""
+    n = scale(module, 60)
+    made = sketches_of(clustered(module, n, n, 0, 7), module)
+    levels = SeededLevels(module, n, slack=2)
+    levels.seed(made)
+    seeded = len(in_use(levels.lists))
+    levels.insert_many(list(range(seeded)), made[:seeded])
+    levels.check()
+    rest = list(range(seeded, n))
+    levels.insert_many(rest, np.tile(made[0], (len(rest), 1)))
+    levels.check()
+    weeded(levels).check()
+
+
+@over_modules
+def test_seeds_without_rows_are_given_up(module: SimpleNamespace, rng: np.random.Generator) -> None:
+    levels = SeededLevels(module, scale(module, 200))
+    levels.seed(sketches_of(rng.standard_normal((20, module.AXES)), module))
+    levels.weed()
+    weeded(levels).check()
+    assert len(in_use(levels.lists)) == 1
+    levels.seed(sketches_of(rng.standard_normal((20, module.AXES)), module))
+    levels.check()
+    assert len(in_use(levels.lists)) == 21
+
+
+@over_modules
+def test_levels_too_small_to_seed_are_left_alone(module: SimpleNamespace, rng: np.random.Generator) -> None:
+    levels = SeededLevels(module, 3)
+    levels.seed(sketches_of(rng.standard_normal((9, module.AXES)), module))
+    assert not levels.seeded and in_use(levels.lists) == []
+    levels.insert_many([1, 2], sketches_of(rng.standard_normal((2, module.AXES)), module))
+    levels.check()
 
 
 @over_modules
