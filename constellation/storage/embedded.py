@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 MAJOR_VERSION = 18
 USER = "constellation"
