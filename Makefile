@@ -43,7 +43,7 @@ format: $(VENV)/.dev  ## make the format and the imports right
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install --editable '.[test,bench]'
+	build/constraints/bin/python -m pip --quiet install --editable '.[test]'
 	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
@@ -60,7 +60,6 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) .
 	@touch $@
 
-# Where the embedded PostgreSQL is not to be had, only the bench rows of pgvector are missing, and it says so.
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(INSTALL) '.[test,bench]' || $(INSTALL) '.[test]'
+	$(INSTALL) '.[test]'
 	@touch $@ $(VENV)/.run

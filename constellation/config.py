@@ -28,7 +28,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
     shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
     region: Annotated[str, Meta(description="region this shard serves", min_length=1, max_length=64)] = "local"
-    storage: Annotated[Literal["memory"], Meta(description="where patterns are kept")] = "memory"
+    storage: Annotated[Literal["postgres", "memory"], Meta(description="where patterns are kept")] = "postgres"
+    data_dir: Annotated[str, Meta(description="folder of the journal and the embedded database", min_length=1)] = (
+        "constellation-data"
+    )
+    database_url: Annotated[
+        str, Meta(description="PostgreSQL to use, instead of an embedded one", max_length=4_096)
+    ] = ""
+    accept_loss: Annotated[bool, Meta(description="start though journal and database do not fit together")] = False
+    journal_max_bytes: Annotated[
+        int, Meta(description="journal at most; beyond, syncs are refused", ge=1 << 22, le=1 << 40)
+    ] = 4 << 30
     max_devices: Annotated[int, Meta(description="devices at most", ge=1, le=1 << 28)] = 1_000_000
     max_patterns: Annotated[int, Meta(description="patterns at most", ge=1, le=1 << 27)] = 4_000_000
     max_patterns_per_device: Annotated[

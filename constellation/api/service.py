@@ -4,6 +4,7 @@ The only object that the handlers, the background tasks and the server share. Lo
 for as long as a part that syncs need is broken; only a ready service admits a change.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -16,15 +17,26 @@ from constellation.config import Settings
 from constellation.errors import Draining, NotReady, Overloaded, Unavailable
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
+from constellation.storage.keeper import Keeper, NothingKept
+
+STORAGE = "storage"
+"""The part whose failure ends the process: another one owns the shard, or nothing can be kept."""
 
 
 class Service:
     """Made once by `server.serve`, or by a test with a clock of its own."""
 
-    def __init__(self, settings: Settings, shard: Shard, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        shard: Shard,
+        clock: Callable[[], float] = time.time,
+        keeper: Keeper | None = None,
+    ) -> None:
         self.settings = settings
         self.shard = shard
         self.clock = clock
+        self.keeper: Keeper = keeper or NothingKept()
         self.url = f"http://{settings.host}:{settings.port}"
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
@@ -32,9 +44,13 @@ class Service:
         self.access_log = AccessLog() if settings.access_log else None
         self.in_flight: Callable[[], int] = lambda: 0
         """Requests accepted and not answered yet, those that wait for their first turn of the loop included."""
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called when this process must end, because it may not keep anything any more."""
         self.loop_lag_s = 0.0
         self.loop_lag_s_max = 0.0
-        self._loaded = False
+        self.opened = asyncio.Event()
+        """Set while all is loaded."""
+        self._closed_by: type[Unavailable] = NotReady
         self._draining = False
         self._broken: dict[str, str] = {}
 
@@ -54,11 +70,16 @@ class Service:
             return "draining"
         if self._broken:
             return "failed"
-        return "ready" if self._loaded else "loading"
+        return "ready" if self.opened.is_set() else "loading"
 
     def open(self) -> None:
         """All is loaded and warm."""
-        self._loaded = True
+        self.opened.set()
+
+    def close(self, why: type[Unavailable]) -> None:
+        """What was loaded may not be served any more, until it is loaded anew."""
+        self.opened.clear()
+        self._closed_by = why
 
     def drain(self) -> None:
         """Take no new work; what is in flight finishes."""
@@ -67,6 +88,8 @@ class Service:
     def fail(self, part: str, why: str) -> None:
         """A part that syncs need broke: not ready until the process is replaced."""
         self._broken[part] = why
+        if part == STORAGE:
+            self.on_failure()
 
     def refusal(self) -> Unavailable | None:
         """Why this process is not ready, or None when it is."""
@@ -75,8 +98,8 @@ class Service:
         if self._broken:
             parts = ", ".join(sorted(self._broken))
             return NotReady(f"out of order: {parts}", retry_after_s=limits.RETRY_AFTER_S)
-        if not self._loaded:
-            return NotReady("the shard is still loading", retry_after_s=limits.RETRY_AFTER_S)
+        if not self.opened.is_set():
+            return self._closed_by("the shard is still loading", retry_after_s=limits.RETRY_AFTER_S)
         return None
 
     def admit(self) -> None:
@@ -88,6 +111,17 @@ class Service:
             raise Overloaded(
                 f"more than {limits.IN_FLIGHT_MAX} requests are in flight", retry_after_s=limits.RETRY_AFTER_S
             )
+
+    def admit_change(self) -> None:
+        """Raises `StorageFailed` or what `refusal` says; called in the turn of the loop that changes the shard."""
+        refusal = self.refusal()
+        if refusal is not None and not self._draining:
+            raise refusal
+        self.keeper.admit()
+
+    def keep(self) -> int:
+        """Write down what the last call changed in the shard; the position that its reply waits for."""
+        return self.keeper.keep(self.shard.change)
 
     def stats(self) -> ShardStats:
         return self.shard.stats(self.clock())

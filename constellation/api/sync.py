@@ -58,9 +58,12 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     asked = decode_sync(await read_body(request.receive, headers, form, service.settings), form.media)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
+    service.admit_change()
     applied = service.shard.apply(asked, service.clock())
+    position = service.keep()
     answer = service.shard.answer(asked.device_id, options)
     payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
+    await service.keeper.kept(position)
     return _respond(payload, form)
 
 

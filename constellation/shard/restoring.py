@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from constellation.model import Ids, Rows
 from constellation.records import Change, DeviceRows, Forgotten, PatternKeys, PatternRows
+from constellation.shard.similarity import ADDED_AT_ONCE_MAX
 from constellation.shard.tables import Tables
 from constellation.shard.tombstones import Tombstones
 from kernels import chains
 from kernels.codes import inverse_norms
-
-INDEXED_PER_STEP = 256
 
 
 class Restoring:
@@ -53,10 +52,9 @@ class Restoring:
         chains.link_all(self._devices.first, patterns.following, patterns.devices, rows[order])
         yield
         served = rows[patterns.rates[rows] >= self._serve_threshold]
-        for start in range(0, len(served), INDEXED_PER_STEP):
-            part = served[start : start + INDEXED_PER_STEP]
-            for row in part.tolist():
-                self._index.add(row)
+        for start in range(0, len(served), ADDED_AT_ONCE_MAX):
+            part = served[start : start + ADDED_AT_ONCE_MAX]
+            self._index.add_many(part)
             self._best_known.put_many(part, patterns.rates[part], patterns.counts[part])
             yield
         self._best_known.refill()
@@ -64,7 +62,7 @@ class Restoring:
     def _forget(self, forgotten: Forgotten) -> None:
         if forgotten.tombstone:
             self._tombstones.put(forgotten.tombstone, forgotten.sequence)
-        device = self._devices.find(forgotten.device_id)
+        device = self._devices.find(forgotten.device_id) if forgotten.device_id else -1
         if device < 0:
             return
         rows = chains.rows_of(self._devices.first, self._patterns.following, device)

@@ -24,7 +24,7 @@ from constellation.records import Change, DeviceRows, NumberedItem, PatternRows,
 from constellation.storage import copy
 from constellation.storage.copy import DEVICES, TRENDS, Layout, Reader, content_layout, pattern_layout
 from constellation.storage.database import Database
-from constellation.storage.schema import LONG_COMMAND_S_MAX
+from constellation.storage.schema import LONG_COMMAND_S_MAX, WrongDatabase
 
 CHANGE_ROWS_MAX = 10_000
 PIECES_QUEUED_MAX = 16
@@ -44,7 +44,9 @@ class Tombstone(NamedTuple):
 async def load(database: Database) -> AsyncGenerator[Change]:
     """Everything that the database holds, in changes of at most CHANGE_ROWS_MAX rows; tombstones apart.
 
-    Each carries the largest global version that was written. Raises `DatabaseUnavailable`. Close it if you leave early.
+    Each carries the largest global version that was written. Close it if you leave early.
+
+    Raises `DatabaseUnavailable`, and `WrongDatabase` for a row that no release of ours wrote.
     """
     async with database.connection_apart() as connection:
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -68,6 +70,29 @@ async def tombstones(database: Database) -> list[Tombstone]:
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT hash, sequence, at FROM tombstones", timeout=LONG_COMMAND_S_MAX)
     return [Tombstone(*row) for row in rows]
+
+
+def pattern_rows(records: copy.Records, columns: Columns) -> PatternRows:
+    """What was read of the table of patterns."""
+    contexts, items = columns
+    column = functools.partial(_column, records)
+    return PatternRows(
+        owners=column("device_id", np.uint8),
+        patterns=PatternBatch(
+            ids=column("id", np.uint8),
+            codes=copy.codes(records["embedding"]),
+            rates=column("success_rate", np.float32),
+            counts=column("sample_count", np.uint32),
+            created_at=column("created_at", np.int64),
+            updated_at=column("updated_at", np.int64),
+            contexts=[_context(value) for value in contexts],
+        ),
+        entered=column("entered", np.int64),
+        versions=column("version", np.int64),
+        items=[item.decode() for item in items],
+        item_samples=column("item_samples", np.uint32),
+        item_hours=column("item_hour", np.uint32),
+    )
 
 
 async def _blocks(connection: Any, layout: Layout, order: str) -> AsyncGenerator[tuple[copy.Records, Columns]]:
@@ -138,25 +163,7 @@ def _devices(change: Change, records: copy.Records, columns: Columns) -> None:
 
 
 def _patterns(change: Change, records: copy.Records, columns: Columns) -> None:
-    contexts, items = columns
-    column = functools.partial(_column, records)
-    change.patterns = PatternRows(
-        owners=column("device_id", np.uint8),
-        patterns=PatternBatch(
-            ids=column("id", np.uint8),
-            codes=copy.codes(records["embedding"]),
-            rates=column("success_rate", np.float32),
-            counts=column("sample_count", np.uint32),
-            created_at=column("created_at", np.int64),
-            updated_at=column("updated_at", np.int64),
-            contexts=[_context(value) for value in contexts],
-        ),
-        entered=column("entered", np.int64),
-        versions=column("version", np.int64),
-        items=[item.decode() for item in items],
-        item_samples=column("item_samples", np.uint32),
-        item_hours=column("item_hour", np.uint32),
-    )
+    change.patterns = pattern_rows(records, columns)
 
 
 def _trends(change: Change, records: copy.Records, columns: Columns) -> None:
@@ -173,4 +180,7 @@ def _column(records: copy.Records, name: str, kind: type) -> npt.NDArray[Any]:
 
 @functools.lru_cache(REMEMBERED_MAX)
 def _context(value: bytes) -> Context:
-    return msgspec.json.decode(memoryview(value)[1:], type=Context)
+    try:
+        return msgspec.json.decode(memoryview(value)[1:], type=Context)
+    except msgspec.MsgspecError as error:  # only somebody else can have written it
+        raise WrongDatabase(f"patterns.context holds {value[1:].decode()}, which is no context: {error}") from error

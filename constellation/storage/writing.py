@@ -39,7 +39,7 @@ async def write(database: Database, claim: Claim, change: Change, position: int)
     Raises `Fenced`, and `DatabaseUnavailable` when it may or may not have been stored: write it again.
     """
     async with database.connection() as connection, connection.transaction():
-        await _check_place(connection, claim)
+        await check_place(connection, claim)
         await _forget(connection, change.forgotten)
         content = content_layout(database.vector)
         await _put(connection, content, len(change.content), _content(content, change.content))
@@ -54,7 +54,8 @@ async def write(database: Database, claim: Claim, change: Change, position: int)
         )
 
 
-async def _check_place(connection: Any, claim: Claim) -> None:
+async def check_place(connection: Any, claim: Claim) -> None:
+    """Lock the shard's row until the transaction ends. Raises `Fenced`."""
     row = await connection.fetchrow(
         "SELECT epoch, journal_id, owner FROM shards WHERE id = $1 FOR UPDATE", claim.shard_id
     )

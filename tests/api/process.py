@@ -40,7 +40,19 @@ class Server(NamedTuple):
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "constellation", "serve", "--port", "0", "--metrics-port", "0", *options]
+    return [
+        sys.executable,
+        "-m",
+        "constellation",
+        "serve",
+        "--storage",
+        "memory",
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+        *options,
+    ]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

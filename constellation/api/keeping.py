@@ -1,0 +1,47 @@
+"""The shard and what keeps it: restored before the first answer, and anew whenever the disk failed it.
+
+A failed commit leaves a state that nobody may see, because it may not be on disk: the shard is dropped and restored
+from what is. Until then the service is not ready (503 `storage`).
+"""
+
+import asyncio
+import gc
+import logging
+import time
+
+from constellation.api.service import Service
+from constellation.errors import StorageFailed
+from constellation.shard import Shard
+from constellation.storage.journal import JournalFailed
+
+_log = logging.getLogger(__name__)
+
+
+async def load(service: Service) -> None:
+    """Restore the service's shard from its storage and open the service. The loop turns meanwhile."""
+    began_at = time.perf_counter()
+    shard = Shard(service.settings, service.clock(), service.keeper.tombstone_key)
+    async for change in service.keeper.changes():
+        shard.restore(change)
+        await asyncio.sleep(0)
+    for _ in shard.restored():
+        await asyncio.sleep(0)
+    service.keeper.begin(shard.read)
+    service.shard = shard
+    gc.collect()
+    gc.freeze()
+    service.open()
+    seconds = round(time.perf_counter() - began_at, 2)
+    _log.info("loaded", extra={"seconds": seconds, "patterns": shard.stats(service.clock()).patterns_stored})
+
+
+async def keep(service: Service) -> None:
+    """The storage's work in the background, for ever; a failed journal is got over. Raises what ends this process."""
+    while True:
+        try:
+            await service.keeper.run()
+        except JournalFailed as error:
+            _log.error("the journal failed, the shard is restored from disk", extra={"why": str(error)})
+            service.close(StorageFailed)
+            await service.keeper.reopen()
+            await load(service)

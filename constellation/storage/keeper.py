@@ -1,0 +1,292 @@
+"""Keeping what a shard acknowledges: the data directory, the journal, the database behind it, and the way back.
+
+`open_keeper` takes what the settings name, or refuses with a sentence for the operator. A shard is restored from
+`changes`; from then on every change goes through `keep`, and its reply waits for `kept`.
+
+Constraints, what must hold:
+- One process per data directory (`OwnerLock`) and per database (`Database.claim`).
+- `kept` returns only for what is on disk; where that failed, this keeper keeps nothing more until it is `reopened` and
+  a shard is restored anew, because nobody knows what of the failed commit is on disk.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+from constellation import limits
+from constellation.config import Settings
+from constellation.errors import StorageFailed
+from constellation.records import Change, Forgotten, decode, empty_change, encode
+from constellation.storage import database as databases
+from constellation.storage import embedded
+from constellation.storage.database import Claim, Database, WrongJournal
+from constellation.storage.embedded import EmbeddedServer
+from constellation.storage.journal import DamagedJournal, Journal, JournalFailed, JournalFull
+from constellation.storage.loading import load, tombstones
+from constellation.storage.lock import AlreadyOwned, OwnerLock
+from constellation.storage.write_behind import Backlog, Read, WriteBehind
+
+JOURNAL_FILE = "journal.sqlite"
+
+
+class Keeper(Protocol):
+    """What the service needs of its storage."""
+
+    @property
+    def tombstone_key(self) -> bytes | None: ...
+
+    def admit(self) -> None:
+        """Raises `StorageFailed` when nothing can be kept at the moment."""
+
+    def changes(self) -> AsyncIterator[Change]:
+        """All that was kept, to be restored in this order."""
+
+    def begin(self, read: Read) -> None:
+        """The shard is restored; `read` tells what it holds."""
+
+    def keep(self, change: Change | None) -> int:
+        """Write down what a call changed; the position for `kept`. Without a change that of the last one."""
+
+    async def kept(self, position: int) -> None:
+        """Returns when all up to the position is on disk. Raises `StorageFailed`."""
+
+    async def run(self) -> None:
+        """The work in the background, for ever. Raises `JournalFailed` when the shard must be restored anew."""
+
+    async def reopen(self) -> None:
+        """After `JournalFailed`: returns once the disk can be written again."""
+
+    async def close(self) -> None: ...
+
+
+class NothingKept:
+    """`--storage memory`: the same behaviour, with nothing on disk."""
+
+    tombstone_key: bytes | None = None
+
+    def admit(self) -> None:
+        pass
+
+    async def changes(self) -> AsyncIterator[Change]:
+        return
+        yield
+
+    def begin(self, read: Read) -> None:
+        pass
+
+    def keep(self, change: Change | None) -> int:
+        return 0
+
+    async def kept(self, position: int) -> None:
+        pass
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def reopen(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class JournaledKeeper:
+    """A journal in the data directory, and PostgreSQL behind it."""
+
+    def __init__(
+        self,
+        lock: OwnerLock,
+        server: EmbeddedServer | None,
+        database: Database,
+        journal: Journal,
+        claim: Claim,
+        settings: Settings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._lock, self._server, self._database, self.journal = lock, server, database, journal
+        self._claim, self._settings, self._clock = claim, settings, clock
+        self._journal_failed = asyncio.Event()
+        self.write_behind: WriteBehind | None = None
+
+    @property
+    def tombstone_key(self) -> bytes | None:
+        return self._claim.tombstone_key
+
+    def admit(self) -> None:
+        if self.journal.failed:
+            raise StorageFailed("the journal cannot be written", retry_after_s=limits.RETRY_AFTER_S)
+        if not self.journal.room_for(limits.BODY_BYTES_MAX):
+            raise StorageFailed(
+                "the journal is full: the database has not taken its records for too long",
+                retry_after_s=limits.RETRY_AFTER_S,
+            )
+
+    async def changes(self) -> AsyncIterator[Change]:
+        async with contextlib.aclosing(load(self._database)) as stored:
+            async for change in stored:
+                yield change
+        dead = empty_change()
+        dead.forgotten = [Forgotten(b"", *tombstone) for tombstone in await tombstones(self._database)]
+        yield dead
+        for _, record in self.journal.read(self._claim.position):
+            yield decode(record)
+
+    def begin(self, read: Read) -> None:
+        self.write_behind = WriteBehind(self._database, self.journal, self._claim_again, read)
+        self.write_behind.begin(self._claim)
+        for position, record in self.journal.read(self._claim.position):
+            self.write_behind.note(decode(record), position)
+
+    def keep(self, change: Change | None) -> int:
+        if change is None:
+            return self.journal.tail
+        assert self.write_behind is not None
+        try:
+            position = self.journal.append(encode(change))
+        except (JournalFull, JournalFailed) as error:
+            self._journal_failed.set()
+            raise StorageFailed(str(error), retry_after_s=limits.RETRY_AFTER_S) from error
+        self.write_behind.note(change, position)
+        return position
+
+    async def kept(self, position: int) -> None:
+        try:
+            await self.journal.wait_durable(position)
+        except JournalFailed as error:
+            self._journal_failed.set()
+            raise StorageFailed("the journal cannot be written", retry_after_s=limits.RETRY_AFTER_S) from error
+
+    async def run(self) -> None:
+        assert self.write_behind is not None
+        work = [self.write_behind.run(), self._tend_journal(), self._watch_journal()]
+        tasks = [asyncio.create_task(part) for part in work]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def reopen(self) -> None:
+        path, max_bytes = Path(self._settings.data_dir) / JOURNAL_FILE, self._settings.journal_max_bytes
+        self.journal.close()
+        while True:
+            try:
+                self.journal = Journal.open(path, max_bytes, self._clock)
+                break
+            except JournalFailed:
+                await asyncio.sleep(limits.FLUSH_EVERY_S)
+        self._journal_failed.clear()
+        self._claim = await self._claim_patiently()
+
+    async def close(self) -> None:
+        """Write what is left, as far as the database takes it soon; the rest is in the journal."""
+        if self.write_behind is not None and not self.journal.failed:
+            with contextlib.suppress(databases.DatabaseUnavailable, databases.Fenced, TimeoutError):
+                async with asyncio.timeout(limits.LAST_FLUSH_S_MAX):
+                    await self.write_behind.flush()
+        await self._database.close()
+        if self._server is not None:
+            await self._server.stop()
+        self.journal.close()
+        self._lock.release()
+
+    def backlog(self) -> Backlog:
+        return self.write_behind.backlog() if self.write_behind is not None else Backlog(0, 0, 0.0)
+
+    async def _claim_again(self) -> Claim:
+        if self._server is not None:
+            await self._server.ensure_running()
+        self._claim = await self._database.claim(
+            self._settings.shard_id, bytes.fromhex(self.journal.id), owner_name(), accept_loss=False
+        )
+        return self._claim
+
+    async def _claim_patiently(self) -> Claim:
+        while True:
+            try:
+                return await self._claim_again()
+            except databases.DatabaseUnavailable:
+                await asyncio.sleep(limits.FLUSH_EVERY_S)
+
+    async def _watch_journal(self) -> None:
+        await self._journal_failed.wait()
+        raise JournalFailed("the journal could not be written")
+
+    async def _tend_journal(self) -> None:
+        """Take away what is long in the database, and move the log into its file; both in the background's own time."""
+        assert self.write_behind is not None
+        while True:
+            await asyncio.sleep(limits.JOURNAL_KEEP_EVERY_S)
+            before_s = self._clock() - limits.JOURNAL_KEPT_S
+            while self.journal.trim(self.write_behind.flushed, before_s, limits.JOURNAL_TRIMMED_PER_STEP_MAX):
+                await asyncio.sleep(0)
+            await asyncio.to_thread(self.journal.checkpoint)
+
+
+REFUSALS = (AlreadyOwned, databases.DatabaseUnavailable, databases.WrongDatabase, JournalFailed, DamagedJournal)
+"""What `open_keeper` and the loading may raise; each says what an operator can do."""
+
+
+async def open_keeper(settings: Settings, clock: Callable[[], float] = time.time) -> Keeper:
+    """The storage that the settings name. Raises one of `REFUSALS`."""
+    if settings.storage == "memory":
+        return NothingKept()
+    lock = OwnerLock(Path(settings.data_dir))
+    lock.acquire()
+    server: EmbeddedServer | None = None
+    database: Database | None = None
+    try:
+        if not settings.database_url:
+            server = await embedded.start(Path(settings.data_dir))
+        database = await databases.connect(settings.database_url or (server.url if server else ""))
+        await database.migrate()
+        journal, claim = await _open_journal(settings, database, clock)
+        return JournaledKeeper(lock, server, database, journal, claim, settings, clock)
+    except BaseException:
+        if database is not None:
+            await database.close()
+        if server is not None:
+            await server.stop()
+        lock.release()
+        raise
+
+
+async def _open_journal(settings: Settings, database: Database, clock: Callable[[], float]) -> tuple[Journal, Claim]:
+    """The journal and the claim that fit together; with `--accept-loss` a journal that does not fit is put aside."""
+    path = Path(settings.data_dir) / JOURNAL_FILE
+    journal = Journal.open(path, settings.journal_max_bytes, clock)
+    try:
+        claim = await _claim(settings, database, journal)
+        if claim.position <= journal.tail and claim.position + 1 >= journal.first:
+            return journal, claim
+        if not settings.accept_loss:
+            raise WrongJournal(
+                f"the database stands at position {claim.position}, the journal {path} holds {journal.first} to "
+                f"{journal.tail}: what lies between is lost. Restore the journal, or start with --accept-loss"
+            )
+    except BaseException:
+        journal.close()
+        raise
+    journal.close()
+    path.rename(path.with_suffix(f".lost-{int(clock())}"))
+    journal = Journal.open(path, settings.journal_max_bytes, clock)
+    return journal, await _claim(settings, database, journal)
+
+
+async def _claim(settings: Settings, database: Database, journal: Journal) -> Claim:
+    return await database.claim(
+        settings.shard_id, bytes.fromhex(journal.id), owner_name(), accept_loss=settings.accept_loss
+    )
+
+
+def owner_name() -> str:
+    """Who owns the shard, for people."""
+    return f"process {os.getpid()} on {socket.gethostname()}"

@@ -1,0 +1,157 @@
+"""Write-behind: what the journal made durable goes to PostgreSQL a little later, coalesced, in fenced transactions.
+
+One task; PostgreSQL may be slow, away or failed over, and nothing that is acknowledged waits for it. Only what the
+journal has on disk is written. The stored position is that before which everything is in the database.
+
+Constraints, what must hold:
+- A batch that may not have been written is dirty again, together with what changed since.
+- After every new connection the database's position is read: where it went back, all since is dirty again; where the
+  journal does not reach back so far, this shard stops (`Behind`).
+- A process that lost its place (`Fenced`) writes nothing more.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from constellation import limits
+from constellation.records import Change, TrendCells, decode
+from constellation.storage.database import Claim, Database, DatabaseUnavailable
+from constellation.storage.dirty import Dirty
+from constellation.storage.journal import Journal
+from constellation.storage.writing import write
+
+_log = logging.getLogger(__name__)
+
+Read = Callable[[dict[bytes, set[bytes]], list[int], TrendCells], Change]
+"""`Shard.read`: what is there now under these keys."""
+
+
+class Behind(Exception):
+    """The database lacks what the journal no longer has: it was restored, or failed over to a standby too far back."""
+
+
+class Backlog(NamedTuple):
+    """What is not in the database yet."""
+
+    things: int
+    records: int
+    age_s: float
+
+
+class WriteBehind:
+    """The way of a shard's changes into its database; `claim` reconnects and returns where the database stands."""
+
+    def __init__(self, database: Database, journal: Journal, claim: Callable[[], Awaitable[Claim]], read: Read) -> None:
+        self._database, self._journal, self._read = database, journal, read
+        self._claim_again = claim
+        self._claim: Claim | None = None
+        self._dirty = Dirty()
+        self._wake = asyncio.Event()
+        self._rng = random.Random()
+        self._failures = 0
+        self._clean_at = time.monotonic()
+        self.flushed = 0
+        """Everything up to this position is in the database."""
+        self.last_flush_s = 0.0
+        self.flushes = 0
+        self.unavailable = ""
+        """Why the database cannot be written at the moment, '' if it can."""
+
+    def begin(self, claim: Claim) -> None:
+        """The database was claimed, and the shard restored from it and from the journal behind it."""
+        self._claim = claim
+        self.flushed = claim.position
+
+    def note(self, change: Change, position: int) -> None:
+        """A change was appended to the journal; called in the turn of the loop in which it was."""
+        if not len(self._dirty):
+            self._clean_at = time.monotonic()
+        self._dirty.note(change, position)
+        if len(self._dirty) >= limits.FLUSH_PATTERNS_MAX:
+            self._wake.set()
+
+    def backlog(self) -> Backlog:
+        things = len(self._dirty)
+        return Backlog(things, self._journal.tail - self.flushed, time.monotonic() - self._clean_at if things else 0.0)
+
+    async def run(self) -> None:
+        """Write for ever. Raises `Fenced` and `Behind`, when this process must stop."""
+        while True:
+            await self._pause()
+            try:
+                await self.flush()
+            except DatabaseUnavailable as error:
+                self._fail(error)
+
+    async def flush(self) -> None:
+        """Write all that is dirty now. Raises `DatabaseUnavailable`, `Fenced`, `Behind`."""
+        claim = await self._claimed()
+        end = self._journal.tail
+        while len(self._dirty) and (self._dirty.since() or 0) <= end:
+            await self._write_batch(claim)
+        self._failures, self.unavailable = 0, ""
+
+    async def _write_batch(self, claim: Claim) -> None:
+        self._journal.commit()  # only what is on disk may be written; what the read sees is no newer than this
+        batch = self._dirty.take(limits.FLUSH_PATTERNS_MAX, limits.FLUSH_TITLES_MAX, limits.FLUSH_CELLS_MAX)
+        position = self._journal.tail
+        since = self._dirty.since()
+        began_at = time.monotonic()
+        try:
+            change = self._read(batch.patterns(), list(batch.titles), batch.trend_cells())
+            change.forgotten = [forgotten for _, forgotten in batch.forgotten.values()]
+            stored = position if since is None else since - 1
+            await write(self._database, claim, change, stored)
+        except BaseException:
+            self._dirty.put_back(batch)
+            raise
+        self.flushed = max(self.flushed, stored)
+        self.last_flush_s = time.monotonic() - began_at
+        self.flushes += 1
+        self._clean_at = began_at
+
+    async def _claimed(self) -> Claim:
+        """The claim, given anew after the connection was lost, with what the database lacks dirty again."""
+        if self._claim is not None and self._database.claimed:
+            return self._claim
+        claim = await self._claim_again()
+        if claim.position < self.flushed:
+            self._mark_since(claim.position)
+        self._claim = claim
+        return claim
+
+    def _mark_since(self, position: int) -> None:
+        """The database went back to this position: whatever the journal has behind it is dirty."""
+        if position + 1 < self._journal.first:
+            raise Behind(
+                f"the database stands at position {position}, the journal begins at {self._journal.first}: what lies "
+                "between is in neither; restore a newer backup, or start with --accept-loss"
+            )
+        _log.warning("the database went back", extra={"from": self.flushed, "to": position})
+        self._journal.commit()
+        for at, record in self._journal.read(position):
+            self._dirty.note(decode(record), at)
+        self.flushed = position
+
+    def _fail(self, error: DatabaseUnavailable) -> None:
+        if not self.unavailable:
+            _log.warning("the database cannot be written, the journal keeps what comes", extra={"why": str(error)})
+        self._failures += 1
+        self.unavailable = str(error)
+
+    async def _pause(self) -> None:
+        """Until the next flush is due; after failures longer and longer, jittered: shards shall not come at once."""
+        if self._failures:
+            longest_s = min(limits.FLUSH_RETRY_S_MAX, limits.FLUSH_EVERY_S * 2 ** min(self._failures, 10))
+            await asyncio.sleep(self._rng.uniform(longest_s / 2, longest_s))
+            return
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(limits.FLUSH_EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
