@@ -73,9 +73,22 @@ async def detailed(request: AnyRequest, service: NamedDependency[Service]) -> Re
         "shard": _probe(service.stats),
         "index": _probe(lambda: service.shard.answer(_NOBODY, SyncOptions(similar=1, trending=0, embedding="i8"))),
         "loop": Component("ok", service.loop_lag_s * 1e3),
+        **_storage(service),
         **{part: Component("failed", 0.0, why) for part, why in service.broken.items()},
     }
     return reply(request, DetailedHealth(service.status, components))
+
+
+def _storage(service: Service) -> dict[str, Component]:
+    """The journal with its last commit, the database with its last write. Syncs do not need the database."""
+    measures = service.keeper.measures()
+    if measures is None:
+        return {}
+    seconds = {"journal": measures.commit_s, "database": measures.flush_s}
+    return {
+        part: Component("failed" if part in measures.failing else "ok", took_s * 1e3, measures.failing.get(part))
+        for part, took_s in seconds.items()
+    }
 
 
 def _probe(call: Callable[[], object]) -> Component:

@@ -113,11 +113,25 @@ class _StateCollector(Collector):
         yield self._gauge("in_flight_requests", "Requests accepted and not answered yet", service.in_flight())
         yield self._gauge("loop_lag_seconds", "How late the loop ran the last timer", service.loop_lag_s)
         yield self._gauge("loop_lag_max_seconds", "The largest loop lag since the start", service.loop_lag_s_max)
+        yield from self._storage()
         dropped = CounterMetricFamily(
             "constellation_access_log_dropped", "Access log records lost to a slow output", labels=["shard_id"]
         )
         dropped.add_metric([service.settings.shard_id], log.dropped if log else 0)
         yield dropped
+
+    def _storage(self) -> Iterator[Metric]:
+        measures = self._service.keeper.measures()
+        if measures is None:
+            return
+        yield self._gauge("journal_bytes", "Size of the journal's records", measures.journal_bytes)
+        yield self._gauge("journal_commit_seconds", "Time of the last commit", measures.commit_s)
+        yield self._gauge("journal_commit_max_seconds", "Longest commit since the start", measures.commit_s_max)
+        yield self._gauge("backlog_records", "Journal records not in the database yet", measures.backlog_records)
+        yield self._gauge("backlog_age_seconds", "Time since all was in the database", measures.backlog_age_s)
+        yield self._gauge("flush_seconds", "Time of the last write to the database", measures.flush_s)
+        yield self._gauge("flushes", "Writes to the database since the start", measures.flushes)
+        yield self._gauge("database_up", "1 while the database takes what is written", float(not measures.failing))
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         gauge = GaugeMetricFamily(f"constellation_{name}", text, labels=["shard_id"])

@@ -29,6 +29,8 @@ from urllib.parse import urlencode
 
 import psutil
 
+from constellation.storage.database import DatabaseUnavailable
+
 MAJOR_VERSION = 18
 USER = "constellation"
 DATABASE = "postgres"
@@ -69,10 +71,6 @@ _TEMPORARY_PREFIX = "constellation-"
 _READY = ("ready", "standby")
 
 _log = logging.getLogger(__name__)
-
-
-class DatabaseUnavailable(Exception):
-    """The embedded PostgreSQL cannot be had; says why and what to do."""
 
 
 class EmbeddedServer:

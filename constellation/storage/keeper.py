@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from constellation import limits
 from constellation.config import Settings
@@ -24,14 +24,28 @@ from constellation.errors import StorageFailed
 from constellation.records import Change, Forgotten, decode, empty_change, encode
 from constellation.storage import database as databases
 from constellation.storage import embedded
-from constellation.storage.database import Claim, Database, WrongJournal
+from constellation.storage.database import Claim, Database, DatabaseOwned, WrongJournal
 from constellation.storage.embedded import EmbeddedServer
 from constellation.storage.journal import DamagedJournal, Journal, JournalFailed, JournalFull
 from constellation.storage.loading import load, tombstones
 from constellation.storage.lock import AlreadyOwned, OwnerLock
-from constellation.storage.write_behind import Backlog, Read, WriteBehind
+from constellation.storage.write_behind import Read, WriteBehind
 
 JOURNAL_FILE = "journal.sqlite"
+
+
+class Measures(NamedTuple):
+    """How the storage does: what is not in the database yet, and what the last commit and flush took."""
+
+    journal_bytes: int
+    commit_s: float
+    commit_s_max: float
+    backlog_records: int
+    backlog_age_s: float
+    flush_s: float
+    flushes: int
+    failing: dict[str, str]
+    """Parts that do not work at the moment -> why. Syncs go on without the database, not without the journal."""
 
 
 class Keeper(Protocol):
@@ -63,6 +77,9 @@ class Keeper(Protocol):
 
     async def close(self) -> None: ...
 
+    def measures(self) -> Measures | None:
+        """None where nothing is kept."""
+
 
 class NothingKept:
     """`--storage memory`: the same behaviour, with nothing on disk."""
@@ -93,6 +110,9 @@ class NothingKept:
 
     async def close(self) -> None:
         pass
+
+    def measures(self) -> Measures | None:
+        return None
 
 
 class JournaledKeeper:
@@ -198,15 +218,39 @@ class JournaledKeeper:
         self.journal.close()
         self._lock.release()
 
-    def backlog(self) -> Backlog:
-        return self.write_behind.backlog() if self.write_behind is not None else Backlog(0, 0, 0.0)
+    def measures(self) -> Measures | None:
+        journal, behind = self.journal, self.write_behind
+        if behind is None:
+            return None
+        records, age_s = behind.backlog()
+        failing = {"database": behind.unavailable} if behind.unavailable else {}
+        if journal.failed:
+            failing["journal"] = "it cannot be written"
+        return Measures(
+            journal_bytes=journal.bytes_stored,
+            commit_s=journal.last_commit_s,
+            commit_s_max=journal.max_commit_s,
+            backlog_records=records,
+            backlog_age_s=age_s,
+            flush_s=behind.last_flush_s,
+            flushes=behind.flushes,
+            failing=failing,
+        )
 
     async def _claim_again(self) -> Claim:
         if self._server is not None:
             await self._server.ensure_running()
-        self._claim = await self._database.claim(
-            self._settings.shard_id, bytes.fromhex(self.journal.id), owner_name(), accept_loss=False
-        )
+        try:
+            self._claim = await self._database.claim(
+                self._settings.shard_id, bytes.fromhex(self.journal.id), owner_name(), accept_loss=False
+            )
+        except DatabaseOwned as error:
+            async with self._database.connection() as connection:
+                epoch = await connection.fetchval("SELECT epoch FROM shards")
+            if epoch != self._claim.epoch:
+                raise
+            # Our own session, which the server has not found dead yet.
+            raise databases.DatabaseUnavailable(str(error)) from error
         return self._claim
 
     async def _claim_patiently(self) -> Claim:

@@ -37,7 +37,6 @@ class Behind(Exception):
 class Backlog(NamedTuple):
     """What is not in the database yet."""
 
-    things: int
     records: int
     age_s: float
 
@@ -75,8 +74,9 @@ class WriteBehind:
             self._wake.set()
 
     def backlog(self) -> Backlog:
-        things = len(self._dirty)
-        return Backlog(things, self._journal.tail - self.flushed, time.monotonic() - self._clean_at if things else 0.0)
+        if not len(self._dirty):
+            return Backlog(0, 0.0)
+        return Backlog(self._journal.tail - self.flushed, time.monotonic() - self._clean_at)
 
     async def run(self) -> None:
         """Write for ever. Raises `Fenced` and `Behind`, when this process must stop."""

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from constellation.storage import embedded
-from constellation.storage.embedded import DatabaseUnavailable, EmbeddedServer
+from constellation.storage.database import DatabaseUnavailable
+from constellation.storage.embedded import EmbeddedServer
 from tests.storage.proxy import CutProxy
 
 ROOT = Path(__file__).resolve().parents[2]
