@@ -65,6 +65,14 @@ async def load(database: Database) -> AsyncGenerator[Change]:
                     yield change
 
 
+async def positions_ahead(database: Database) -> dict[bytes, int]:
+    """Devices that are in the database as they were later than the shard's position, each with its own position."""
+    query = "SELECT id, position FROM devices WHERE position > (SELECT max(position) FROM shards)"
+    async with database.connection() as connection:
+        rows = await connection.fetch(query, timeout=LONG_COMMAND_S_MAX)
+    return {row["id"].bytes: row["position"] for row in rows}
+
+
 async def tombstones(database: Database) -> list[Tombstone]:
     """Every household that was forgotten. Raises `DatabaseUnavailable`."""
     async with database.connection() as connection:

@@ -18,7 +18,7 @@ Key = tuple[bytes, bytes]
 class Row(NamedTuple):
     code: npt.NDArray[np.int8]
     rate: np.float32
-    count: int
+    samples: int
     created_at: int
     updated_at: int
     context: Context
@@ -58,8 +58,8 @@ class MemoryPatternStore:
         key = (device_id, pattern_id)
         if (row := self._rows.get(key)) is None:
             return False
-        rate, count = merged(float(row.rate), row.count, new_success_rate, additional_samples)
-        self._rows[key] = row._replace(rate=rate, count=count)
+        rate, count = merged(float(row.rate), row.samples, new_success_rate, additional_samples)
+        self._rows[key] = row._replace(rate=rate, samples=count)
         self._version += 1
         return True
 
@@ -111,7 +111,7 @@ def _batch(found: list[tuple[Key, Row]]) -> PatternBatch:
         ids=np.frombuffer(b"".join(key[1] for key, _ in found), np.uint8).reshape(-1, 16),
         codes=np.array([row.code for row in rows], np.int8).reshape(-1, DIM),
         rates=np.array([row.rate for row in rows], np.float32),
-        counts=np.array([row.count for row in rows], np.uint32),
+        counts=np.array([row.samples for row in rows], np.uint32),
         created_at=np.array([row.created_at for row in rows], np.int64),
         updated_at=np.array([row.updated_at for row in rows], np.int64),
         contexts=[row.context for row in rows],

@@ -55,8 +55,9 @@ class PostgresPatternStore:
                 return False
             version = await connection.fetchval("UPDATE shards SET version = version + 1 RETURNING version")
             await connection.execute(
-                "UPDATE patterns SET success_rate = $3, sample_count = $4, version = $5 WHERE device_id = $1 AND id = $2",
-                *(*key, *merged(*row, new_success_rate, additional_samples), version),
+                "UPDATE patterns SET success_rate = $3, sample_count = $4, version = $5"
+                " WHERE device_id = $1 AND id = $2",
+                *(*key, *merged(row[0], row[1], new_success_rate, additional_samples), version),
             )
         return True
 
@@ -127,7 +128,7 @@ async def _widen_search(connection: Any, kind: str, limit: int) -> None:
         "hnsw.iterative_scan": "strict_order",  # since 0.8: it goes on until the limit is reached
     }
     await connection.execute(
-        "SELECT set_config(name, wanted, true) FROM unnest($1::text[], $2::text[]) AS settings (setting, wanted)"
-        " JOIN pg_settings ON name = setting",
+        "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS wanted (name, value)"
+        " JOIN pg_settings USING (name)",
         *(list(wanted), list(wanted.values())),
     )

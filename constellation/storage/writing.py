@@ -33,8 +33,12 @@ _JSONB = b"\x01"
 _GONE = Layout("patterns", ("device_id", "id"), {"device_id": copy.UUID, "id": copy.UUID})
 
 
-async def write(database: Database, claim: Claim, change: Change, position: int) -> None:
+async def write(
+    database: Database, claim: Claim, change: Change, position: int, device_position: int | None = None
+) -> None:
     """Store what the change says; the database then reflects the journal up to `position`.
+
+    The devices of the change may be ahead of that: they are as they were at `device_position`.
 
     Raises `Fenced`, and `DatabaseUnavailable` when it may or may not have been stored: write it again.
     """
@@ -43,7 +47,7 @@ async def write(database: Database, claim: Claim, change: Change, position: int)
         await _forget(connection, change.forgotten)
         content = content_layout(database.vector)
         await _put(connection, content, len(change.content), _content(content, change.content))
-        await _put(connection, DEVICES, len(change.devices), _devices(change.devices, position))
+        await _put(connection, DEVICES, len(change.devices), _devices(change.devices, device_position or position))
         await _drop(connection, change.gone)
         patterns = pattern_layout(database.vector)
         await _put(connection, patterns, len(change.patterns), _patterns(patterns, change.patterns))

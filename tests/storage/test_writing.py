@@ -82,11 +82,17 @@ def _plain(value: object) -> object:
 
 
 async def loaded(database: Database) -> tuple[Model, int]:
+    """What the database holds, and the version; what a change names must have come before it."""
     model, version = Model(), 0
+    numbers: list[int] = []
     async with contextlib.aclosing(load(database)) as changes:
         async for change in changes:
+            numbers += [number for number, _ in change.content]
+            assert not (change.content and (model.devices or model.patterns))
+            assert not (len(change.devices) and model.patterns)
             model.apply(change)
             version = change.version
+    assert numbers == sorted(model.content)
     return model, version
 
 
