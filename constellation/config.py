@@ -18,6 +18,8 @@ from msgspec import inspect as introspect
 from constellation import limits
 
 ENVIRONMENT_PREFIX = "CONSTELLATION_"
+EMBEDDED = "embedded"
+"""In place of a database's URL: a PostgreSQL of our own in the data directory."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "constellation-data"
     )
     database_url: Annotated[
-        str, Meta(description="PostgreSQL to use, instead of an embedded one", max_length=4_096)
-    ] = ""
+        str, Meta(description="URL of the PostgreSQL to use, or embedded", min_length=1, max_length=4_096)
+    ] = EMBEDDED
     accept_loss: Annotated[bool, Meta(description="start though journal and database do not fit together")] = False
     journal_max_bytes: Annotated[
         int, Meta(description="journal at most; beyond, syncs are refused", ge=1 << 22, le=1 << 40)

@@ -167,9 +167,10 @@ def test_readme_map_names_every_folder() -> None:
 def test_every_data_file_of_the_service_is_packaged() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packaged = {
-        ROOT / package.replace(".", "/") / name
+        path
         for package, names in project["tool"]["setuptools"]["package-data"].items()
         for name in names
+        for path in (ROOT / package.replace(".", "/")).glob(name)
     }
     data = {path for path in tracked_files() if path.is_relative_to(ROOT / "constellation") and path.suffix != ".py"}
     assert data == packaged

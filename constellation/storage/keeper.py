@@ -18,8 +18,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from constellation import limits
-from constellation.config import Settings
+from constellation.config import EMBEDDED, Settings
 from constellation.errors import StorageFailed
 from constellation.records import Change, Forgotten, decode, empty_change, encode
 from constellation.storage import database as databases
@@ -27,7 +29,7 @@ from constellation.storage import embedded
 from constellation.storage.database import Claim, Database, DatabaseOwned, WrongJournal
 from constellation.storage.embedded import EmbeddedServer
 from constellation.storage.journal import DamagedJournal, Journal, JournalFailed, JournalFull
-from constellation.storage.loading import load, tombstones
+from constellation.storage.loading import load, positions_ahead, tombstones
 from constellation.storage.lock import AlreadyOwned, OwnerLock
 from constellation.storage.write_behind import Read, WriteBehind
 
@@ -153,8 +155,9 @@ class JournaledKeeper:
         dead = empty_change()
         dead.forgotten = [Forgotten(b"", *tombstone) for tombstone in await tombstones(self._database)]
         yield dead
-        for _, record in self.journal.read(self._claim.position):
-            yield decode(record)
+        ahead = await positions_ahead(self._database)
+        for position, record in self.journal.read(self._claim.position):
+            yield _behind(decode(record), position, ahead)
 
     def begin(self, read: Read) -> None:
         self.write_behind = WriteBehind(self._database, self.journal, self._claim_again, read)
@@ -288,9 +291,11 @@ async def open_keeper(settings: Settings, clock: Callable[[], float] = time.time
     server: EmbeddedServer | None = None
     database: Database | None = None
     try:
-        if not settings.database_url:
+        url = settings.database_url
+        if url == EMBEDDED:
             server = await embedded.start(Path(settings.data_dir))
-        database = await databases.connect(settings.database_url or (server.url if server else ""))
+            url = server.url
+        database = await databases.connect(url)
         await database.migrate()
         journal, claim = await _open_journal(settings, database, clock)
         return JournaledKeeper(lock, server, database, journal, claim, settings, clock)
@@ -329,6 +334,14 @@ async def _claim(settings: Settings, database: Database, journal: Journal) -> Cl
     return await database.claim(
         settings.shard_id, bytes.fromhex(journal.id), owner_name(), accept_loss=settings.accept_loss
     )
+
+
+def _behind(change: Change, position: int, ahead: dict[bytes, int]) -> Change:
+    """The change without the devices that the database already has as they were later."""
+    if all(ahead.get(device_id.tobytes(), 0) >= position for device_id in change.devices.ids):
+        empty = empty_change()
+        return msgspec.structs.replace(change, devices=empty.devices, gone=empty.gone, patterns=empty.patterns)
+    return change
 
 
 def owner_name() -> str:
