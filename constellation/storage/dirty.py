@@ -4,6 +4,7 @@ Each kind is kept in the order in which its things first became dirty: whatever 
 database. Owned by the write-behind task.
 """
 
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
@@ -91,6 +92,9 @@ class Dirty:
             del self._cells[cell]
         self._forgotten = {}
         return batch
+
+    def take_all(self) -> Batch:
+        return self.take(sys.maxsize, sys.maxsize, sys.maxsize)
 
     def put_back(self, batch: Batch) -> None:
         """A batch that was not written: dirty as before, and what changed since still is."""

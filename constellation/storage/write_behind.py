@@ -120,11 +120,11 @@ class WriteBehind:
             return self._claim
         claim = await self._claim_again()
         if claim.position < self.flushed:
-            self._mark_since(claim.position)
+            await self._mark_since(claim.position)
         self._claim = claim
         return claim
 
-    def _mark_since(self, position: int) -> None:
+    async def _mark_since(self, position: int) -> None:
         """The database went back to this position: whatever the journal has behind it is dirty."""
         if position + 1 < self._journal.first:
             raise Behind(
@@ -132,10 +132,17 @@ class WriteBehind:
                 "between is in neither; restore a newer backup, or start with --accept-loss"
             )
         _log.warning("the database went back", extra={"from": self.flushed, "to": position})
-        self._journal.commit()
-        for at, record in self._journal.read(position):
-            self._dirty.note(decode(record), at)
         self.flushed = position
+        self._journal.commit()
+        end = self._journal.tail
+        lacking = Dirty()
+        for at, record in self._journal.read(position):
+            if at > end:
+                break  # what came meanwhile is dirty already
+            lacking.note(decode(record), at)
+            if at % limits.RECORDS_READ_PER_TURN_MAX == 0:
+                await asyncio.sleep(0)
+        self._dirty.put_back(lacking.take_all())
 
     def _fail(self, error: DatabaseUnavailable) -> None:
         if not self.unavailable:
