@@ -1,4 +1,4 @@
-# One shard. Build: docker build -t constellation .   Run: docker run -p 8080:8080 -p 9090:9090 constellation
+# One shard. Build: docker build -t constellation .   Run: docker run -v constellation:/home/constellation/data -p 8080:8080 -p 9090:9090 constellation
 FROM python:3.11-slim AS build
 WORKDIR /source
 RUN python -m venv /opt/constellation
@@ -14,7 +14,10 @@ RUN useradd --system --create-home --uid 10001 constellation
 COPY --from=build /opt/constellation /opt/constellation
 USER constellation
 WORKDIR /home/constellation
-ENV CONSTELLATION_HOST=0.0.0.0
+# Journal and embedded database; with CONSTELLATION_DATABASE_URL the journal alone.
+RUN mkdir data
+VOLUME /home/constellation/data
+ENV CONSTELLATION_HOST=0.0.0.0 CONSTELLATION_DATA_DIR=/home/constellation/data
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=120s --interval=10s --timeout=3s \

@@ -21,6 +21,8 @@ QUESTIONS = {
     "sync_http": "how many syncs does one process serve, and how soon?",
     "turns": "how long does the event loop stand still at worst?",
     "lookups": "what do reading trends and finding a device cost?",
+    "ingest": "how fast do patterns reach PostgreSQL?",
+    "restart": "what does durability cost a sync, and how soon is a shard back?",
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""

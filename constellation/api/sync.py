@@ -60,7 +60,8 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     _check_device(headers.get(b"x-device-id"), asked.device_id)
     service.admit_change()
     applied = service.shard.apply(asked, service.clock())
-    position = service.keep()
+    # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
+    position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
     answer = service.shard.answer(asked.device_id, options)
     payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
     await service.keeper.kept(position)
