@@ -17,6 +17,8 @@ COMMANDS = {
     "serve": "run one shard: REST and metrics",
     "fleet": "simulate TVs against a URL",
     "demo": "run a shard and a fleet against it, for two minutes",
+    "backup": "write what a shard keeps to one file, while it serves",
+    "restore": "put a backup back into the database of a shard that is stopped",
 }
 """Name (its module in this package) -> what it does."""
 

@@ -52,6 +52,7 @@ class WriteBehind:
         self._wake = asyncio.Event()
         self._rng = random.Random()
         self._failures = 0
+        self._writing = False
         self._clean_at = time.monotonic()
         self.flushed = 0
         """Everything up to this position is in the database."""
@@ -74,7 +75,7 @@ class WriteBehind:
             self._wake.set()
 
     def backlog(self) -> Backlog:
-        if not len(self._dirty):
+        if not len(self._dirty) and not self._writing:
             return Backlog(0, 0.0)
         return Backlog(self._journal.tail - self.flushed, time.monotonic() - self._clean_at)
 
@@ -101,6 +102,7 @@ class WriteBehind:
         position = self._journal.tail
         since = self._dirty.since()
         began_at = time.monotonic()
+        self._writing = True
         try:
             change = self._read(batch.patterns(), list(batch.titles), batch.trend_cells())
             change.forgotten = [forgotten for _, forgotten in batch.forgotten.values()]
@@ -109,6 +111,8 @@ class WriteBehind:
         except BaseException:
             self._dirty.put_back(batch)
             raise
+        finally:
+            self._writing = False
         self.flushed = max(self.flushed, stored)
         self.last_flush_s = time.monotonic() - began_at
         self.flushes += 1
