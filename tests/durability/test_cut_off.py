@@ -1,0 +1,68 @@
+"""The way to the database is cut: between flushes, in the middle of one, and for a while."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from tests.durability.ledger import Ledger
+from tests.durability.life import SOAKING, WAIT_S_MAX, drained, living, postgres, stop, stored, until
+from tests.storage.proxy import CutProxy
+
+CUTS = 60 if SOAKING else 6
+FLUSH_BYTES = 100_000
+"""About what a flush sends while all devices sync; so that cuts hit all of its parts, connecting included."""
+
+
+def test_database_that_is_away_is_noticed_by_no_device(folder: Path, rng: np.random.Generator) -> None:
+    async def scenario() -> None:
+        ledger = Ledger(rng)
+        async with postgres(folder / "database") as database, CutProxy(database.url) as proxy:
+            async with living(folder / "shard", "--database-url", proxy.url) as server:
+                async with ledger.syncing(server.url):
+                    await ledger.more(100)
+                    proxy.cut()
+                    attempts = proxy.accepted
+                    await until(lambda: proxy.accepted >= attempts + 3)
+                    await ledger.more(100)
+                    assert not await drained(server)
+                    proxy.restore()
+                    await ledger.more(100)
+                assert ledger.refusals == []
+                await until(lambda: drained(server))
+                ledger.check_stored(await stored(database.url))
+                proxy.cut()
+                async with ledger.syncing(server.url):
+                    await ledger.more(100)
+                await stop(server)
+                assert ledger.refusals == []
+            proxy.restore()
+            async with living(folder / "shard", "--database-url", proxy.url) as server:
+                await ledger.check_served(server.url)
+                await ledger.check_trends(server.url)
+                await stop(server)
+            ledger.check_stored(await stored(database.url))
+
+    asyncio.run(scenario())
+
+
+def test_flush_that_is_cut_anywhere_is_neither_lost_nor_doubled(folder: Path, rng: np.random.Generator) -> None:
+    async def scenario() -> None:
+        ledger = Ledger(rng)
+        async with (
+            postgres(folder / "database") as database,
+            CutProxy(database.url) as proxy,
+            living(folder / "shard", "--database-url", proxy.url) as server,
+        ):
+            async with ledger.syncing(server.url):
+                for _ in range(CUTS):
+                    proxy.was_cut.clear()
+                    proxy.cut_after(int(rng.integers(1, FLUSH_BYTES)))
+                    await asyncio.wait_for(proxy.was_cut.wait(), WAIT_S_MAX)
+            assert ledger.refusals == []
+            await until(lambda: drained(server))
+            ledger.check_stored(await stored(database.url))
+            await ledger.check_served(server.url)
+            await stop(server)
+
+    asyncio.run(scenario())
