@@ -91,11 +91,15 @@ class Ledger:
 
     async def settle(self, url: str) -> None:
         """What is pending is sent again, and everything is answered."""
+        assert await self.resend(url), self.refusals
+
+    async def resend(self, url: str) -> bool:
+        """What is pending is sent again; is everything answered now?"""
         async with _client(url) as client:
             for tv in self.tvs:
                 if tv.pending is not None:
                     await self._send(client, tv)
-        assert all(tv.pending is None for tv in self.tvs), self.refusals
+        return all(tv.pending is None for tv in self.tvs)
 
     async def forget(self, url: str, tv: Tv) -> None:
         async with _client(url) as client:
