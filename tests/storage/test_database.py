@@ -144,13 +144,15 @@ def test_server_that_takes_no_writes_is_passed_over(url: str) -> None:
     refused(connect(url), DatabaseUnavailable, "None of the hosts match")
 
 
-def test_what_a_demoted_server_says_is_unavailable(url: str) -> None:
+def test_what_a_demoted_server_says_is_unavailable_and_no_connection_to_it_is_kept(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
             with pytest.raises(DatabaseUnavailable, match="read-only"):
                 async with database.connection() as connection, connection.transaction(readonly=True):
+                    demoted = connection.get_server_pid()
                     await connection.execute("DELETE FROM shards")
-            await write(database, await claimed(database), empty_change(1), 1)
+            async with database.connection() as connection:
+                assert connection.get_server_pid() != demoted
 
     asyncio.run(scenario())
 

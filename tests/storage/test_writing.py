@@ -17,7 +17,7 @@ from constellation.storage import copy, loading, writing
 from constellation.storage.copy import HALFVEC, VECTOR, Layout, Reader
 from constellation.storage.database import Database, DatabaseUnavailable, Fenced
 from constellation.storage.loading import Tombstone, load, tombstones
-from constellation.storage.writing import write
+from constellation.storage.writing import check_place, write
 from tests.storage.conftest import (
     claimed,
     execute,
@@ -184,7 +184,7 @@ def test_tombstone_keeps_the_last_sequence(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
             claim = await claimed(database)
-            for sequence, at in ((5, 100), (4, 90), (9, 120)):
+            for sequence, at in ((5, 100), (9, 120), (4, 90)):
                 change = empty_change(1)
                 change.forgotten = [Forgotten(bytes(16), first, sequence, at), Forgotten(bytes(16), b"", 1, 1)]
                 await write(database, claim, change, 1)
@@ -242,12 +242,13 @@ def test_claim_waits_for_the_transaction_of_the_owner_before(url: str, rng: np.r
             old = await claimed(first)
             async with first.connection() as connection:
                 async with connection.transaction():
-                    await connection.execute("UPDATE shards SET position = 33")
+                    await check_place(connection, old)
                     first._claiming.terminate()
                     await _lock_is_free(url)
                     claiming = asyncio.create_task(claimed(second))
                     await _waits_for_a_lock(url)
                     assert not claiming.done()
+                    await connection.execute("UPDATE shards SET position = 33")
                 assert (await claiming).position == 33
             with pytest.raises(Fenced):
                 await write(first, old, some_change(1, rng), 34)
