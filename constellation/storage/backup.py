@@ -143,17 +143,21 @@ async def restore(
     version = max(summary.version, old.version)
     new_id = _new_journal(new_path, version)
     claim = await _claim(database, shard_id, new_id)
-    async with database.connection() as connection, connection.transaction():
-        await check_place(connection, claim)
-        if not force:
-            await _require_empty(connection, claim, old, journal_path)
-        graves = await _Graves.read(connection, backup, claim.tombstone_key, old.forgotten)
-        await connection.execute(f"TRUNCATE {', '.join(_TABLES)}", timeout=LONG_COMMAND_S_MAX)
-        await _put(_Inside(database, connection), claim, backup, graves, advance)
-        await connection.execute(
-            "UPDATE shards SET journal_id = $1, position = 1, tombstone_key = $2, version = greatest(version, $3)",
-            *(new_id, summary.tombstone_key, version),
-        )
+    try:
+        async with database.connection() as connection, connection.transaction():
+            await check_place(connection, claim)
+            if not force:
+                await _require_empty(connection, claim, old, journal_path)
+            graves = await _Graves.read(connection, backup, claim.tombstone_key, old.forgotten)
+            await connection.execute(f"TRUNCATE {', '.join(_TABLES)}", timeout=LONG_COMMAND_S_MAX)
+            await _put(_Inside(database, connection), claim, backup, graves, advance)
+            await connection.execute(
+                "UPDATE shards SET journal_id = $1, position = 1, tombstone_key = $2, version = greatest(version, $3)",
+                *(new_id, summary.tombstone_key, version),
+            )
+    except Refused:  # after other failures it may be that the commit arrived, and this is the journal to have
+        new_path.unlink()
+        raise
     aside = journal_path.with_suffix(f".replaced-{int(now)}") if journal_path.exists() else None
     if aside is not None:
         journal_path.rename(aside)

@@ -184,6 +184,7 @@ def test_full_database_is_replaced_by_force_only(url: str, tmp_path: Path, rng: 
         with pytest.raises(Refused, match="--force"):
             await put_back(url, backup, tmp_path / "journal.sqlite")
         assert await rows(url) == there
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
         await put_back(url, backup, tmp_path / "journal.sqlite", force=True)
         found = await rows(url)
         assert found.pop("shards") == there["shards"]  # the version never goes back
