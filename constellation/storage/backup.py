@@ -158,11 +158,7 @@ async def restore(
     except Refused:  # after other failures it may be that the commit arrived, and this is the journal to have
         new_path.unlink()
         raise
-    aside = journal_path.with_suffix(f".replaced-{int(now)}") if journal_path.exists() else None
-    if aside is not None:
-        journal_path.rename(aside)
-    new_path.rename(journal_path)
-    _sync_folder(journal_path.parent)
+    aside = _put_in_place(new_path, journal_path, now)
     return Restored(len(graves.kept_out), graves.lost, aside)
 
 
@@ -520,6 +516,16 @@ def _new_journal(path: Path, version: int) -> bytes:
         return bytes.fromhex(journal.id)
     finally:
         journal.close()
+
+
+def _put_in_place(new_path: Path, journal_path: Path, now: float) -> Path | None:
+    """Where the journal from before is now, if there was one."""
+    aside = journal_path.with_suffix(f".replaced-{int(now)}") if journal_path.exists() else None
+    if aside is not None:
+        journal_path.rename(aside)
+    new_path.rename(journal_path)
+    _sync_folder(journal_path.parent)
+    return aside
 
 
 def _sync_folder(folder: Path) -> None:
