@@ -313,27 +313,32 @@ async def _open_journal(settings: Settings, database: Database, clock: Callable[
     path = Path(settings.data_dir) / JOURNAL_FILE
     journal = Journal.open(path, settings.journal_max_bytes, clock)
     try:
-        claim = await _claim(settings, database, journal)
-        if claim.position <= journal.tail and claim.position + 1 >= journal.first:
-            return journal, claim
+        return journal, await _claim_for(settings, database, journal)
+    except WrongJournal:
+        journal.close()
         if not settings.accept_loss:
-            raise WrongJournal(
-                f"the database stands at position {claim.position}, the journal {path} holds {journal.first} to "
-                f"{journal.tail}: what lies between is lost. Restore the journal, or start with --accept-loss"
-            )
+            raise
     except BaseException:
         journal.close()
         raise
-    journal.close()
     path.rename(path.with_suffix(f".lost-{int(clock())}"))
     journal = Journal.open(path, settings.journal_max_bytes, clock)
-    return journal, await _claim(settings, database, journal)
+    return journal, await _claim(settings, database, journal, accept_loss=True)
 
 
-async def _claim(settings: Settings, database: Database, journal: Journal) -> Claim:
-    return await database.claim(
-        settings.shard_id, bytes.fromhex(journal.id), owner_name(), accept_loss=settings.accept_loss
-    )
+async def _claim_for(settings: Settings, database: Database, journal: Journal) -> Claim:
+    """The claim, if the journal begins where the database ends. Raises `WrongJournal`."""
+    claim = await _claim(settings, database, journal, accept_loss=False)
+    if claim.position > journal.tail or claim.position + 1 < journal.first:
+        raise WrongJournal(
+            f"the database stands at position {claim.position}, the journal holds {journal.first} to {journal.tail}: "
+            "what lies between is lost. Put the right journal back, or start with --accept-loss"
+        )
+    return claim
+
+
+async def _claim(settings: Settings, database: Database, journal: Journal, *, accept_loss: bool) -> Claim:
+    return await database.claim(settings.shard_id, bytes.fromhex(journal.id), owner_name(), accept_loss=accept_loss)
 
 
 def _behind(change: Change, position: int, ahead: dict[bytes, int]) -> Change:
