@@ -86,7 +86,7 @@ class Ledger:
         await until(lambda: self.acknowledged >= enough)
 
     async def sync_once(self, url: str, tv: Tv) -> None:
-        tv.pending, tv.tries = self._new_delta(tv), 0
+        tv.pending, tv.tries = self.new_delta(tv), 0
         await self.settle(url)
 
     async def settle(self, url: str) -> None:
@@ -147,7 +147,7 @@ class Ledger:
             trial = ModelShard(SETTINGS)
             if tv.id in self.model.devices:
                 trial.devices[tv.id] = dataclasses.replace(self.model.devices[tv.id])  # apply puts new patterns in
-            trial.apply(_request(tv.pending), time.time())
+            trial.apply(request_of(tv.pending), time.time())
             served.append(self._served(trial, tv))
         return served
 
@@ -167,7 +167,7 @@ class Ledger:
     async def _sync_until(self, stopping: asyncio.Event, client: httpx.AsyncClient, tv: Tv) -> None:
         while not stopping.is_set():
             if tv.pending is None:
-                tv.pending, tv.tries = self._new_delta(tv), 0
+                tv.pending, tv.tries = self.new_delta(tv), 0
             lost = self._rng.random() < self.lost_share
             if not await self._send(client, tv, LATE_S_MAX * self._rng.random() if lost else None) and not lost:
                 return
@@ -194,7 +194,7 @@ class Ledger:
     def _acknowledge(self, tv: Tv, reply: httpx.Response) -> None:
         assert tv.pending is not None
         answer = reply.json()
-        request, accepted = _request(tv.pending), Accepted(**answer["accepted"])
+        request, accepted = request_of(tv.pending), Accepted(**answer["accepted"])
         expected = self.model.apply(request, time.time())
         self.reference.apply(request, time.time())
         if accepted.duplicate and tv.tries > 1:
@@ -209,11 +209,11 @@ class Ledger:
     async def _send_old(self, client: httpx.AsyncClient, body: bytes) -> None:
         reply = (await client.post("/api/v1/sync?similar=0&trending=0", content=body)).raise_for_status().json()
         assert reply["accepted"] == {**_counts(Accepted()), "duplicate": True}
-        device_id = _request(body).device_id
+        device_id = request_of(body).device_id
         pending = [tv.sequence for tv in self.tvs if tv.id == device_id and tv.pending is not None]
         assert reply["last_sequence"] in (self.model.last_sequence(device_id), *pending)
 
-    def _new_delta(self, tv: Tv) -> bytes:
+    def new_delta(self, tv: Tv) -> bytes:
         """One to three patterns stored, and some updated, removed, filtered, unknown."""
         tv.sequence += 1
         rng = self._rng
@@ -270,7 +270,7 @@ def _added(number: int, rng: np.random.Generator, low: float, high: float = 1.0)
     }
 
 
-def _request(body: bytes) -> SyncRequest:
+def request_of(body: bytes) -> SyncRequest:
     return decode_sync(body, Media.JSON)
 
 

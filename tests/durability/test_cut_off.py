@@ -9,7 +9,7 @@ from tests.durability.ledger import Ledger
 from tests.durability.life import SOAKING, WAIT_S_MAX, drained, living, postgres, stop, stored, until
 from tests.storage.proxy import CutProxy
 
-CUTS = 60 if SOAKING else 6
+CUTS = 60 if SOAKING else 4
 FLUSH_BYTES = 100_000
 """About what a flush sends while all devices sync; so that cuts hit all of its parts, connecting included."""
 

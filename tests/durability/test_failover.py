@@ -24,6 +24,7 @@ class Pair(NamedTuple):
 
     primary: EmbeddedServer
     standby: EmbeddedServer
+    to_primary: CutProxy
     url: str
 
 
@@ -32,7 +33,7 @@ def test_standby_that_is_up_to_date_takes_over(folder: Path, rng: np.random.Gene
         ledger = Ledger(rng)
         async with replicated(folder) as pair, living(folder / "shard", "--database-url", pair.url) as server:
             async with ledger.syncing(server.url):
-                await ledger.more(300)
+                await ledger.more(150)
                 os.kill(pair.primary.pid, signal.SIGKILL)
                 await ledger.more(50)
                 await query(pair.standby, "SELECT pg_promote()")
@@ -47,11 +48,11 @@ def test_standby_that_is_behind_is_caught_up_from_the_journal(folder: Path, rng:
         ledger = Ledger(rng)
         async with replicated(folder) as pair, living(folder / "shard", "--database-url", pair.url) as server:
             async with ledger.syncing(server.url):
-                await ledger.more(300)
+                await ledger.more(150)
             await until(lambda: drained(server))
             await cut_off(pair.standby)
             async with ledger.syncing(server.url):
-                await ledger.more(300)
+                await ledger.more(150)
             forgotten = ledger.tvs.pop()
             await ledger.forget(server.url, forgotten)
             await until(lambda: drained(server))
@@ -63,7 +64,7 @@ def test_standby_that_is_behind_is_caught_up_from_the_journal(folder: Path, rng:
             await until(lambda: has_all(ledger, pair.standby))
             ledger.check_stored(await stored(pair.standby.url))
             async with ledger.syncing(server.url):
-                await ledger.more(100)
+                await ledger.more(50)
             await check_all(ledger, server, pair)
 
     asyncio.run(scenario())
@@ -86,7 +87,9 @@ async def replicated(folder: Path) -> AsyncIterator[Pair]:
         async with postgres(folder / "standby") as standby, CutProxy(standby.url) as to_standby:
             hosts = f"127.0.0.1:{to_primary.port},127.0.0.1:{to_standby.port}"
             options = "target_session_attrs=read-write&sslmode=disable"
-            yield Pair(primary, standby, f"postgresql://{embedded.USER}@{hosts}/{embedded.DATABASE}?{options}")
+            yield Pair(
+                primary, standby, to_primary, f"postgresql://{embedded.USER}@{hosts}/{embedded.DATABASE}?{options}"
+            )
 
 
 async def back_up(server: EmbeddedServer, target: Path) -> None:

@@ -23,7 +23,7 @@ def test_killed_shard_has_all_that_it_acknowledged(folder: Path, rng: np.random.
                 await ledger.settle(server.url)
                 await ledger.check_served(server.url)
                 async with ledger.syncing(server.url):
-                    await ledger.more(int(rng.integers(1, 600)))
+                    await ledger.more(int(rng.integers(1, 300)))
                     await kill(server)
         async with living(folder) as server:
             await ledger.check_served(server.url)
@@ -43,7 +43,7 @@ def test_killed_postmaster_is_noticed_by_no_device(folder: Path, rng: np.random.
             async with ledger.syncing(server.url):
                 for _ in range(KILLS // 2):
                     before = _postmaster(folder)
-                    await ledger.more(int(rng.integers(1, 500)))
+                    await ledger.more(int(rng.integers(1, 200)))
                     os.kill(before, signal.SIGKILL)
                     await until(functools.partial(_is_another, folder, before))
                     await ledger.more(100)

@@ -19,7 +19,7 @@ def test_lost_replies_and_late_duplicates_change_nothing(folder: Path, rng: np.r
             async with living(folder) as server:
                 await ledger.settle(server.url)
                 async with ledger.syncing(server.url):
-                    await ledger.more(400)
+                    await ledger.more(200)
                 await ledger.check_served(server.url)
                 await ledger.settle(server.url)
                 await kill(server)
