@@ -5,7 +5,7 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, keytable, lists, partition, rates, scan, sketches, sums, trends
+from kernels import chains, codes, keytable, lists, partition, rates, rows, scan, sketches, sums, trends
 
 DIM = 384
 
@@ -20,6 +20,7 @@ def warm() -> None:
     _warm_lists()
     _warm_chains()
     _warm_rates()
+    _warm_rows()
 
 
 def _warm_codes() -> None:
@@ -35,13 +36,13 @@ def _warm_codes() -> None:
 def _warm_scan() -> None:
     some = np.ones((2, DIM), np.int8)
     inv = np.ones(2, np.float32)
-    rows = np.arange(2, dtype=np.int32)
+    both = np.arange(2, dtype=np.int32)
     for query_inv in (1.0, np.float32(1.0)):  # both are scalars a caller has at hand
-        scan.scan_top_k(some, inv, rows, some[0], query_inv, 1)
+        scan.scan_top_k(some, inv, both, some[0], query_inv, 1)
         scan.scan_all_top_k(some, inv, np.ones(2, np.uint8), 0, 2, some[0], query_inv, 1)
-        scan.cosines(some, inv, rows, some[0], query_inv)
+        scan.cosines(some, inv, both, some[0], query_inv)
     scan.nearest_centroid(some, some, inv)
-    scan.pairwise_cosine(some, inv, rows)
+    scan.pairwise_cosine(some, inv, both)
 
 
 def _warm_sums() -> None:
@@ -101,6 +102,15 @@ def _warm_lists() -> None:
     partition.insert_many(low, high, seeds, np.arange(n, dtype=np.int32), short)
     partition.make_room(low, high, seeds)
     partition.weed(low, high, seeds)
+
+
+def _warm_rows() -> None:
+    stream = np.zeros(64, np.uint8)
+    stream[:2] = 255
+    stream.flags.writeable = False
+    rows.split_rows(stream, 4, 1)
+    some = np.ones((1, DIM), np.int8)
+    rows.codes_of_halves(rows.unit_halves(some, np.ones(1, np.float32)))
 
 
 def _warm_rates() -> None:

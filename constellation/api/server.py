@@ -26,7 +26,7 @@ from constellation.api.background import running
 from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
-from constellation.api.service import Service
+from constellation.api.service import STORAGE, Service
 from constellation.config import Settings, WrongSetting
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
@@ -85,7 +85,12 @@ async def _serve(service: Service, api_socket: socket.socket, metrics_socket: so
 
 
 async def _load(service: Service, metrics_socket: socket.socket) -> None:
-    await load(service)
+    try:
+        await load(service)
+    except REFUSALS as error:
+        print(f"constellation serve: {error}", file=sys.stderr)
+        service.fail(STORAGE, str(error))
+        return
     _announce(service, metrics_socket)
 
 

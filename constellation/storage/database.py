@@ -106,7 +106,10 @@ class Database:
                 async with self._pool.acquire(timeout=CONNECT_S_MAX * (len(_hosts(self.url)) + 1)) as connection:
                     yield connection
         except DatabaseUnavailable:
-            await self._pool.expire_connections()  # after a failover all of them lead to the wrong server
+            # After a failover all of them lead to the wrong server, that of the claim too, though it seem alive.
+            await self._pool.expire_connections()
+            if self._claiming is not None:
+                self._claiming.terminate()
             raise
 
     @contextlib.asynccontextmanager

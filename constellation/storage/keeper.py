@@ -11,6 +11,7 @@ Constraints, what must hold:
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -31,9 +32,11 @@ from constellation.storage.embedded import EmbeddedServer
 from constellation.storage.journal import DamagedJournal, Journal, JournalFailed, JournalFull
 from constellation.storage.loading import load, positions_ahead, tombstones
 from constellation.storage.lock import AlreadyOwned, OwnerLock
-from constellation.storage.write_behind import Read, WriteBehind
+from constellation.storage.write_behind import Behind, Read, WriteBehind
 
 JOURNAL_FILE = "journal.sqlite"
+
+_log = logging.getLogger(__name__)
 
 
 class Measures(NamedTuple):
@@ -211,15 +214,18 @@ class JournaledKeeper:
 
     async def close(self) -> None:
         """Write what is left, as far as the database takes it soon; the rest is in the journal."""
-        if self.write_behind is not None and not self.journal.failed:
-            with contextlib.suppress(databases.DatabaseUnavailable, databases.Fenced, TimeoutError):
+        try:
+            if self.write_behind is not None and not self.journal.failed:
                 async with asyncio.timeout(limits.LAST_FLUSH_S_MAX):
                     await self.write_behind.flush()
-        await self._database.close()
-        if self._server is not None:
-            await self._server.stop()
-        self.journal.close()
-        self._lock.release()
+        except (*REFUSALS, databases.Fenced, Behind, TimeoutError) as error:
+            _log.warning("the last changes are in the journal only", extra={"why": str(error)})
+        finally:
+            await self._database.close()
+            if self._server is not None:
+                await self._server.stop()
+            self.journal.close()
+            self._lock.release()
 
     def measures(self) -> Measures | None:
         journal, behind = self.journal, self.write_behind

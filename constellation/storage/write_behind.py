@@ -107,7 +107,7 @@ class WriteBehind:
             change = self._read(batch.patterns(), list(batch.titles), batch.trend_cells())
             change.forgotten = [forgotten for _, forgotten in batch.forgotten.values()]
             stored = position if since is None else since - 1
-            await write(self._database, claim, change, stored, device_position=position)
+            await write(self._database, claim, change, stored, device_position=position, since=self.flushed)
         except BaseException:
             self._dirty.put_back(batch)
             raise

@@ -23,7 +23,7 @@ from constellation.model import Context
 from constellation.records import Change, DeviceRows, Forgotten, NumberedItem, PatternKeys, PatternRows, TrendCells
 from constellation.storage import copy
 from constellation.storage.copy import DEVICES, TRENDS, Layout, content_layout, field, pattern_layout, vectors
-from constellation.storage.database import Claim, Database, Fenced
+from constellation.storage.database import Claim, Database, DatabaseUnavailable, Fenced
 
 SLICE_ROWS = 400
 REMEMBERED_MAX = 100_000
@@ -34,16 +34,22 @@ _GONE = Layout("patterns", ("device_id", "id"), {"device_id": copy.UUID, "id": c
 
 
 async def write(
-    database: Database, claim: Claim, change: Change, position: int, device_position: int | None = None
+    database: Database,
+    claim: Claim,
+    change: Change,
+    position: int,
+    device_position: int | None = None,
+    since: int = 0,
 ) -> None:
     """Store what the change says; the database then reflects the journal up to `position`.
 
-    The devices of the change may be ahead of that: they are as they were at `device_position`.
+    The devices of the change may be ahead of that: they are as they were at `device_position`. `since` is the position
+    that the database must not be behind: one that is went back, and is to be claimed again.
 
     Raises `Fenced`, and `DatabaseUnavailable` when it may or may not have been stored: write it again.
     """
     async with database.connection() as connection, connection.transaction():
-        await check_place(connection, claim)
+        await check_place(connection, claim, since)
         await _forget(connection, change.forgotten)
         content = content_layout(database.vector)
         await _put(connection, content, len(change.content), _content(content, change.content))
@@ -58,11 +64,16 @@ async def write(
         )
 
 
-async def check_place(connection: Any, claim: Claim) -> None:
-    """Lock the shard's row until the transaction ends. Raises `Fenced`."""
+async def check_place(connection: Any, claim: Claim, since: int = 0) -> None:
+    """Lock the shard's row until the transaction ends. Raises `Fenced`; `DatabaseUnavailable` if it is an older row."""
     row = await connection.fetchrow(
-        "SELECT epoch, journal_id, owner FROM shards WHERE id = $1 FOR UPDATE", claim.shard_id
+        "SELECT epoch, journal_id, owner, position FROM shards WHERE id = $1 FOR UPDATE", claim.shard_id
     )
+    is_ours = row is not None and row["journal_id"] == claim.journal_id
+    if is_ours and (row["epoch"] < claim.epoch or (row["epoch"] == claim.epoch and row["position"] < since)):
+        raise DatabaseUnavailable(
+            f"the database went back to epoch {row['epoch']}, position {row['position']}: it is claimed again"
+        )
     if row is None or (row["epoch"], row["journal_id"]) != (claim.epoch, claim.journal_id):
         by = f"was claimed by {row['owner']}, epoch {row['epoch']}" if row else "is not in the database any more"
         raise Fenced(f"shard {claim.shard_id} {by}; ours was epoch {claim.epoch}")

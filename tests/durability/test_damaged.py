@@ -6,14 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.durability.ledger import Ledger
 from tests.durability.life import keeping, kill, living, postgres, refused
 from tests.storage.proxy import CutProxy
 
 
-@pytest.mark.xfail(reason="what loading refuses ends in a traceback instead of a sentence")
 def test_shard_does_not_start_from_a_journal_that_lacks_what_the_database_lacks(
     folder: Path, rng: np.random.Generator
 ) -> None:

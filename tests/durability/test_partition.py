@@ -18,7 +18,6 @@ from tests.durability.test_failover import Pair, cut_off, has_all, query, replic
 
 
 @pytest.mark.skipif(not SOAKING, reason="half a minute of timeouts; CONSTELLATION_SOAK=1 runs it")
-@pytest.mark.xfail(reason="a write to a server that went back is not noticed while the claim's connection seems alive")
 def test_standby_behind_a_primary_that_went_silent_is_caught_up(
     folder: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,8 @@ async def _finish(writer: asyncio.StreamWriter) -> None:
 def _reset(writers: list[asyncio.StreamWriter]) -> None:
     for writer in writers:
         endpoint = writer.get_extra_info("socket")
-        if endpoint.family == socket.AF_INET and endpoint.fileno() != -1:
+        if endpoint.fileno() == -1:
+            continue  # closed after its last byte was sent; to abort it again fails inside asyncio
+        if endpoint.family == socket.AF_INET:
             endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         writer.transport.abort()
