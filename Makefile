@@ -1,7 +1,7 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test bench bench-full gates lint format constraints clean
+.PHONY: help run demo test soak bench bench-full gates lint format constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -21,6 +21,9 @@ demo: $(VENV)/.run  ## a shard and a fleet of simulated TVs, two minutes
 test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest tests/kernels
+
+soak: $(VENV)/.dev  ## the fault tests in their long form
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
 
 bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (10 minutes)
 	$(VENV)/bin/python -m bench
