@@ -105,7 +105,10 @@ class Dirty:
             self._device(device_id, dirty.since).patterns.update(dirty.patterns)
         self._titles = batch.titles | {n: since for n, since in self._titles.items() if n not in batch.titles}
         self._cells = batch.cells | {c: since for c, since in self._cells.items() if c not in batch.cells}
-        self._forgotten = batch.forgotten | self._forgotten
+        self._forgotten = batch.forgotten | {
+            device_id: (batch.forgotten.get(device_id, (since, forgotten))[0], forgotten)
+            for device_id, (since, forgotten) in self._forgotten.items()
+        }
 
     def since(self) -> int | None:
         """The position at which the oldest became dirty; None if nothing is."""
