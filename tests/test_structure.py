@@ -54,6 +54,9 @@ ONLY_IN = {
 }
 """Third-party package -> the parts that may know it."""
 
+FILE_BYTES_MAX = 3 << 20
+REPOSITORY_BYTES_MAX = 10 << 20
+
 NO_IO = {"asyncio", "http", "os", "random", "select", "socket", "ssl", "subprocess", "threading", "time", "uvloop"}
 """What the shard and the kernels do without: I/O, a clock and randomness are given to them."""
 
@@ -162,6 +165,12 @@ def test_readme_map_names_every_folder() -> None:
     named = set(re.findall(r"`([\w./]+)/`", section[1]))
     folders = {path.relative_to(ROOT).parent.as_posix() for path in tracked_files()} - {"."}
     assert {folder for folder in folders if not _is_mirror_of_a_part(folder)} == named
+
+
+def test_the_repository_stays_small() -> None:
+    sizes = {path: path.stat().st_size for path in tracked_files()}
+    assert {path for path, size in sizes.items() if size > FILE_BYTES_MAX} == set()
+    assert sum(sizes.values()) < REPOSITORY_BYTES_MAX
 
 
 def test_every_data_file_of_the_service_is_packaged() -> None:
