@@ -105,6 +105,15 @@ class Change(msgspec.Struct):
     trends: TrendCells
 
 
+class Piece(NamedTuple):
+    """A part of all that a shard holds. Pieces need not be of one moment: what changed since the first was taken, put
+    on top in the order of writing, gives one state."""
+
+    change: Change
+    places: bytes = b""
+    """Where its patterns are in the similarity index, b'' if nobody knows: a hint, by which restoring is faster."""
+
+
 class WrongRecord(Exception):
     """Bytes that are not an encoded change of a known format."""
 

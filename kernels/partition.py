@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kernels.compiled import compiled
 from kernels.lists import CAPACITY, FREE, HELD, LOW, USED, Keys, Level, Rows, Scores, nearest_groups, scan
-from kernels.sketches import AXES, HALF, SKETCH_NORM, Packed, Sketch, dot, pack, packed_dot, unpack
+from kernels.sketches import AXES, HALF, SKETCH_NORM, STEP, Packed, Sketch, dot, pack, packed_dot, unpack
 
 SPARSE = CAPACITY // 4
 """A list with fewer rows is dissolved, and no split leaves fewer: so N rows need at most N / SPARSE lists."""
@@ -34,6 +34,11 @@ def insert(lists: Level, groups: Level, row: int, sketch: Sketch) -> None:
     """Put a row, which must be in no list, into the nearest list; split that when it is full. sketch (AXES,) int8."""
     packed = np.empty(HALF, np.uint8)
     pack(sketch, packed)
+    _insert(lists, groups, row, sketch, packed)
+
+
+@compiled
+def _insert(lists: Level, groups: Level, row: int, sketch: Sketch, packed: Packed) -> None:
     if groups.counts[HELD] == 0:
         first = _new_list(lists)
         lists.centroids[first] = sketch
@@ -231,6 +236,28 @@ def seed(lists: Level, groups: Level, seeds: Seeds, centroids: npt.NDArray[np.in
         _attach(lists, groups, k)
     seeds[NEXT] = 0
     seeds[SOWN] = lists.counts[USED]
+
+
+@compiled
+def place_many(
+    lists: Level, groups: Level, seeds: Seeds, rows: Rows, places: Rows, packed: npt.NDArray[np.uint8]
+) -> None:
+    """Put rows (n,) int32, which differ and are in no list, into the seeded lists places (n,) int32, without a search.
+
+    packed (n, HALF) uint8: their sketches as lists hold them. A row whose place is no seeded list in use with room
+    (-1 is none) goes where `insert` puts it. Any places will do: with useless ones `settle` has the more to move.
+    """
+    sketch = np.empty(AXES, np.int8)
+    for i in range(rows.shape[0]):
+        k = places[i]
+        if 0 <= k < seeds[SOWN] and groups.home[k] > 0 and lists.sizes[k] < CAPACITY - 1:
+            _put(lists, k, rows[i], packed[i])
+        else:
+            unpack(packed[i], sketch)
+            for j in range(AXES):
+                sketch[j] = np.int8(int(sketch[j]) * STEP // 2)
+            make_room(lists, groups, seeds)
+            _insert(lists, groups, rows[i], sketch, packed[i])
 
 
 @compiled

@@ -89,7 +89,7 @@ def _warm_lists() -> None:
     rng = np.random.default_rng(0)
     made = rng.integers(-99, 99, (n, DIM), dtype=np.int8)
     short = np.ascontiguousarray(made[:, : sketches.AXES])
-    low, high = lists.empty_level(8, n), lists.empty_level(8, 8)
+    low, high = lists.empty_level(16, 2 * n), lists.empty_level(16, 16)
     for row in range(n):
         partition.insert(low, high, row, short[row])
     partition.settle(low, high, 0)
@@ -100,6 +100,10 @@ def _warm_lists() -> None:
     seeds = np.zeros(2, np.int64)
     partition.seed(low, high, seeds, short)
     partition.insert_many(low, high, seeds, np.arange(n, dtype=np.int32), short)
+    partition.place_many(
+        *(low, high, seeds, np.arange(n, 2 * n, dtype=np.int32)),
+        *(np.zeros(n, np.int32), np.zeros((n, sketches.HALF), np.uint8)),
+    )
     partition.make_room(low, high, seeds)
     partition.weed(low, high, seeds)
 

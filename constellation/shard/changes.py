@@ -62,9 +62,9 @@ class Changes:
             version=version,
             forgotten=self._forgotten,
             content=[NumberedItem(number, self._content.item(number)) for number in self._items],
-            devices=self._gather_devices(np.fromiter(self._device_rows, np.int32, len(self._device_rows))),
+            devices=self.gather_devices(np.fromiter(self._device_rows, np.int32, len(self._device_rows))),
             gone=PatternKeys(*_keys(list(self._gone))),
-            patterns=self._gather_patterns(np.fromiter(self._pattern_rows, np.int32, len(self._pattern_rows))),
+            patterns=self.gather_patterns(self._as_entered(np.fromiter(self._pattern_rows, np.int32))),
             trends=cells,
         )
         self._device_rows, self._pattern_rows, self._gone, self._items, self._forgotten = {}, {}, {}, {}, []
@@ -81,13 +81,17 @@ class Changes:
             version=version,
             forgotten=[],
             content=[NumberedItem(number, self._content.item(number)) for number in titles],
-            devices=self._gather_devices(np.array(list(owners.values()), np.int32)),
+            devices=self.gather_devices(np.array(list(owners.values()), np.int32)),
             gone=PatternKeys(*_keys([key for key, row in zip(wanted, rows.tolist(), strict=True) if row < 0])),
-            patterns=self._gather_patterns(rows[rows >= 0]),
+            patterns=self.gather_patterns(self._as_entered(rows[rows >= 0])),
             trends=self._trends.read(cells.items, cells.hours),
         )
 
-    def _gather_devices(self, rows: Rows) -> DeviceRows:
+    def _as_entered(self, rows: Rows) -> Rows:
+        return rows[np.argsort(self._patterns.entered[rows], kind="stable")]
+
+    def gather_devices(self, rows: Rows) -> DeviceRows:
+        """The devices of these rows (n,), in their order."""
         devices = self._devices
         return DeviceRows(
             ids=devices.ids[rows],
@@ -99,9 +103,9 @@ class Changes:
             credit_used=devices.credit_used[rows].astype(np.uint32),
         )
 
-    def _gather_patterns(self, rows: Rows) -> PatternRows:
+    def gather_patterns(self, rows: Rows) -> PatternRows:
+        """The patterns of these rows (n,), in their order."""
         patterns = self._patterns
-        rows = rows[np.argsort(patterns.entered[rows], kind="stable")]
         batch: PatternBatch = patterns.gather(rows)
         return PatternRows(
             owners=self._devices.ids[patterns.devices[rows]],

@@ -1,7 +1,8 @@
 """Putting back what was written down: rows as they were, nothing decided again. Part of `shard.shard`.
 
-While changes are put back, patterns lie outside the index and in no order in their chains; `finish` mends both. So a
-million patterns take seconds: all of a change is written at once, and the index is filled in bulk.
+While changes are put back, patterns lie outside the index, unless their places in it were written down too, and in no
+order in their chains; `finish` mends both. So a million patterns take seconds: all of a change is written at once, and
+the index is filled in bulk.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from constellation.shard.tombstones import Tombstones
 from kernels import chains
 from kernels.codes import inverse_norms
 
+_SERVED_AT_ONCE = 10_000
+
 
 class Restoring:
     """The way back into the tables."""
@@ -27,8 +30,8 @@ class Restoring:
         self._tombstones = tombstones
         self._serve_threshold = np.float32(serve_threshold)
 
-    def put(self, change: Change) -> None:
-        """Write one change into the tables."""
+    def put(self, change: Change, places: bytes) -> None:
+        """Write one change into the tables; its patterns go to their places in the index, if these are known."""
         for forgotten in change.forgotten:
             self._forget(forgotten)
         for number, item in change.content:
@@ -36,7 +39,9 @@ class Restoring:
             self._trends.title(number, item.content_id)
         self._put_devices(change.devices)
         self._drop(change.gone)
-        self._put_patterns(change.patterns)
+        rows = self._put_patterns(change.patterns)
+        if places:
+            self._index.place(rows, places, self._patterns.rates[rows] >= self._serve_threshold)
         self._trends.restore(change.trends)
 
     def finish(self) -> Iterator[None]:
@@ -52,10 +57,13 @@ class Restoring:
         chains.link_all(self._devices.first, patterns.following, patterns.devices, rows[order])
         yield
         served = rows[patterns.rates[rows] >= self._serve_threshold]
-        for start in range(0, len(served), ADDED_AT_ONCE_MAX):
-            part = served[start : start + ADDED_AT_ONCE_MAX]
-            self._index.add_many(part)
+        for start in range(0, len(served), _SERVED_AT_ONCE):
+            part = served[start : start + _SERVED_AT_ONCE]
             self._best_known.put_many(part, patterns.rates[part], patterns.counts[part])
+            yield
+        outside = served[~self._index.holds(served)]
+        for start in range(0, len(outside), ADDED_AT_ONCE_MAX):
+            self._index.add_many(outside[start : start + ADDED_AT_ONCE_MAX])
             yield
         self._best_known.refill()
 
@@ -89,19 +97,24 @@ class Restoring:
             self._drop_row(row)
 
     def _drop_row(self, row: int) -> None:
+        if row in self._index:
+            self._index.remove(row)
         device = int(self._patterns.devices[row])
         chains.unlink(self._devices.first, self._patterns.following, device, row)
         self._devices.patterns[device] -= 1
         self._patterns.drop_row(row)
 
-    def _put_patterns(self, came: PatternRows) -> None:
+    def _put_patterns(self, came: PatternRows) -> Rows:
         patterns, batch = self._patterns, came.patterns
         devices = self._devices.find_many(came.owners)
         rows = patterns.find_of(devices, batch.ids)
         new = rows < 0
         rows[new] = self._new_rows(devices[new], batch.ids[new], came.entered[new])
-        for words in patterns.words[rows[~new]]:
+        known = rows[~new]
+        for words in patterns.words[known]:
             patterns.contexts.release(words)
+        for row in known[self._index.holds(known)].tolist():
+            self._index.remove(row)
         patterns.words[rows] = patterns.contexts.intern_many(batch.contexts)
         patterns.codes[rows] = batch.codes
         patterns.inverse[rows] = inverse_norms(batch.codes)
@@ -113,6 +126,7 @@ class Restoring:
         patterns.credited_item[rows] = self._items(came.items)
         patterns.credited_samples[rows] = came.item_samples
         patterns.credited_hour[rows] = came.item_hours
+        return rows
 
     def _new_rows(self, devices: Rows, ids: Ids, entered: npt.NDArray[np.int64]) -> Rows:
         rows = self._patterns.new_rows(devices, ids, entered)

@@ -25,10 +25,11 @@ from constellation.model import (
     SyncRequest,
     Trend,
 )
-from constellation.records import Change, Forgotten, TrendCells
+from constellation.records import Change, Forgotten, Piece, TrendCells
 from constellation.shard.asking import Asking
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.patterns import BYTES_PER_PATTERN
+from constellation.shard.pieces import Pieces
 from constellation.shard.restoring import Restoring
 from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
@@ -164,9 +165,21 @@ class Shard:
         """
         return self._changes.read(self._version, keys, titles, cells)
 
-    def restore(self, change: Change) -> None:
+    def pieces(self, patterns_at_once: int) -> Iterator[Piece]:
+        """All that is there, in steps of about so many patterns; it may change in between."""
+        return Pieces(self._tables, self._tombstones, self._version, patterns_at_once).all()
+
+    def layout(self) -> bytes:
+        """How the similarity index lies at the moment: for `expect`."""
+        return self._index.layout()
+
+    def expect(self, layout: bytes) -> None:
+        """Before the first `restore` of pieces: how the index lay when they were taken, or before. A hint."""
+        self._index.expect(layout)
+
+    def restore(self, change: Change, places: bytes = b"") -> None:
         """Put back what was written down; in the order of writing. Nothing is answered before `restored`."""
-        self._restoring.put(change)
+        self._restoring.put(change, places)
         self._version = max(self._version, change.version)
 
     def restored(self) -> Iterator[None]:

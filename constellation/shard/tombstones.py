@@ -27,6 +27,10 @@ class Tombstones:
         """A device with this hash was forgotten; a later one counts if it was forgotten before."""
         self._sequences[tombstone] = max(sequence, self._sequences.get(tombstone, 0))
 
+    def all(self) -> list[tuple[bytes, int]]:
+        """Hashes with the last sequence of each."""
+        return list(self._sequences.items())
+
     def last_sequence(self, device_id: bytes) -> int | None:
         """The last sequence of a forgotten device, None if there was no such device."""
         if not self._sequences:

@@ -5,6 +5,8 @@ TREND_SAMPLES_PER_DEVICE_HOUR_MAX samples an hour. Reading costs the same howeve
 Owned by the shard. Decay: Cormode et al., Forward Decay, ICDE 2009.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,7 @@ from constellation.shard.leaders import Leaders
 from kernels import trends as kernel
 
 HOUR_S = 3_600
+_CELLS_AT_ONCE = 5_000
 
 
 class Trends:
@@ -114,6 +117,14 @@ class Trends:
         counts = self._counts[hours % kernel.HOURS, items]
         counts[hours.astype(np.int64) <= self._hour - kernel.HOURS] = 0
         return TrendCells(names, hours, counts)
+
+    def cells(self) -> Iterator[TrendCells]:
+        """Every count that is not 0, some at a time; counts may change in between."""
+        for hour in range(self._hour - kernel.HOURS + 1, self._hour + 1):
+            items = np.flatnonzero(self._counts[hour % kernel.HOURS, : self._high]).tolist()
+            for start in range(0, len(items), _CELLS_AT_ONCE):
+                some = items[start : start + _CELLS_AT_ONCE]
+                yield self.read([self._names[item] for item in some], np.full(len(some), hour, np.uint32))
 
     def restore(self, cells: TrendCells) -> None:
         """Set counts; scores are wrong until `rescore`."""

@@ -105,6 +105,13 @@ class SeededLevels(Levels):
         for row, sketch in zip(rows, made, strict=True):
             self.held[row], self._packed[row] = sketch, reference.pack(sketch)
 
+    def place_many(self, rows: npt.NDArray[np.int32], places: npt.NDArray[np.int32], packed: Any) -> None:
+        self.module.place_many(self.lists, self.groups, self.seeds, rows, places, packed)
+        unpacked = np.empty(self.module.AXES, np.int8)
+        for row, sketch in zip(rows.tolist(), packed, strict=True):
+            self.module.unpack(sketch, unpacked)
+            self.held[row], self._packed[row] = unpacked.copy(), sketch
+
     def remove(self, row: int) -> None:
         self.module.make_room(self.lists, self.groups, self.seeds)
         super().remove(row)
@@ -405,6 +412,40 @@ def test_lists_seeded_as_they_were_take_the_rows_back(module: SimpleNamespace) -
     same(
         levels.search(codes, inverse, codes[2], n, n, n)[0],
         reference.search(codes, inverse, np.arange(n, dtype=np.int32), codes[2], n)[0],
+    )
+
+
+@over_modules
+@pytest.mark.parametrize("kind", ["as they were", "shuffled", "one", "none"])
+def test_rows_go_to_their_places_or_to_the_nearest_list(
+    module: SimpleNamespace, kind: str, rng: np.random.Generator
+) -> None:
+    """Whatever the places are, every row is in one list; if they are right, in its own."""
+    n = scale(module, 250)
+    codes = clustered(module, n, 6, 0.4, 5)
+    before = filled(module, codes)
+    used = in_use(before.lists)
+    was = before.lists.home[:n] - 1
+    packed = before.lists.sketches[was // module.CAPACITY, was % module.CAPACITY]
+    was = np.searchsorted(used, was // module.CAPACITY).astype(np.int32)
+    places = {
+        "as they were": was,
+        "shuffled": rng.permutation(was),
+        "one": np.zeros(n, np.int32),
+        "none": rng.choice(np.array([-1, len(used), 2**31 - 1], np.int32), n),
+    }[kind]
+    levels = SeededLevels(module, n)
+    levels.seed(before.lists.centroids[used])
+    for rows in np.array_split(np.arange(n, dtype=np.int32), 5):
+        levels.place_many(rows, places[rows], packed[rows])
+        levels.check()
+    if kind == "as they were":
+        same(levels.lists.home[:n] - 1 >= 0, np.ones(n, bool))
+        same(((levels.lists.home[:n] - 1) // module.CAPACITY).astype(np.int32), was)
+    weeded(levels).check()
+    same(
+        levels.search(codes, unit(codes), codes[2], n, n, n)[0],
+        reference.search(codes, unit(codes), np.arange(n, dtype=np.int32), codes[2], n)[0],
     )
 
 

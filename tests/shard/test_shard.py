@@ -15,7 +15,7 @@ from constellation.config import Settings
 from constellation.digest import answer_digest
 from constellation.errors import Problem
 from constellation.model import Answer, Applied, SyncOptions, SyncRequest
-from constellation.records import Change, TrendCells, decode, encode
+from constellation.records import Change, Piece, TrendCells, decode, encode
 from constellation.shard import Shard
 from tests.shard.material import EVERYTHING, START, batch, id_of, request, settings
 from tests.shard.model import Device, ModelShard, patterns_of
@@ -28,6 +28,28 @@ COUNTS = (1, 10, 900, 1_000, 1_001, 999_999, 1_000_000)
 numbers = st.integers(0, IDS - 1)
 rates, counts = st.sampled_from(RATES), st.sampled_from(COUNTS)
 changes = st.tuples(numbers, rates, counts)
+
+
+class Snapshot:
+    """Pieces of a shard, taken one at a time from where `position` records were written down."""
+
+    def __init__(self, position: int, shard: Shard) -> None:
+        self.position = position
+        self.layout = shard.layout()
+        self.taken: list[Piece] = []
+        self.kept: dict[bytes, Device] = {}
+        """Devices as they were when their piece was taken, or since then something of them was written down."""
+        self._pieces = shard.pieces(patterns_at_once=3)
+
+    def take(self, model: ModelShard) -> bool:
+        """The next piece; True if there is none."""
+        piece = next(self._pieces, None)
+        if piece is None:
+            return True
+        self.taken.append(Piece(decode(encode(piece.change)), piece.places))
+        for row in piece.change.devices.ids:
+            self.kept[row.tobytes()] = copy.deepcopy(model.devices[row.tobytes()])
+        return False
 
 
 class ShardMachine(RuleBasedStateMachine):
@@ -44,6 +66,8 @@ class ShardMachine(RuleBasedStateMachine):
         self.kept: dict[bytes, Device] = {}
         """Devices as they were when something of them was last written down."""
         self.last: SyncRequest | None = None
+        self.snapshot, self.taking = Snapshot(0, self.shard), Snapshot(0, self.shard)
+        """The last whole one, and one that is being taken."""
 
     @rule(seconds=st.sampled_from([0, 0.25, 1, 300, 899, 900, 901, 4_000, -50, -1_000]))
     def let_time_pass(self, seconds: float) -> None:
@@ -78,6 +102,33 @@ class ShardMachine(RuleBasedStateMachine):
         self._write_down(id_of(device))
 
     @rule()
+    def begin_snapshot(self) -> None:
+        self.taking = Snapshot(len(self.records), self.shard)
+
+    @rule(count=st.integers(1, 6))
+    def take_pieces(self, count: int) -> None:
+        for _ in range(count):
+            if self.taking.take(self.model):
+                self.snapshot = self.taking
+
+    @rule()
+    def restart_from_snapshot(self) -> None:
+        """Pieces of different moments, and on them every record since the first: it is all there."""
+        for number in range(2):
+            shard = Shard(self.bounds, tombstone_key=TOMBSTONE_KEY)
+            if number:
+                shard.expect(self.snapshot.layout)
+            for change, places in self.snapshot.taken:
+                shard.restore(change, places if number else b"")
+            for record in self.records[self.snapshot.position :]:
+                shard.restore(decode(record))
+            for _ in shard.restored():
+                pass
+            self.shard, self.twin = shard, self.shard
+        self.kept = copy.deepcopy(self.snapshot.kept)
+        self._restarted()
+
+    @rule()
     def restart(self) -> None:
         """One shard reads every record again, its twin all that is there at once: what was written down is there."""
         changes = [decode(record) for record in self.records]
@@ -91,6 +142,10 @@ class ShardMachine(RuleBasedStateMachine):
         self.shard = restored(self.bounds, changes)
         at_once = structs.replace(self.shard.read(everything, [], cells), forgotten=forgotten)
         self.twin = restored(self.bounds, [decode(encode(at_once))])
+        self._restarted()
+
+    def _restarted(self) -> None:
+        self.taking = Snapshot(0, self.shard)
         self.model.devices = copy.deepcopy(self.kept)
         self.model.clock = max((device.synced_at for device in self.kept.values()), default=0)
         self.version = min(self.version, self.shard.global_version)
@@ -124,10 +179,11 @@ class ShardMachine(RuleBasedStateMachine):
             assert not self.model.changed
             return
         self.records.append(encode(change))
-        if device_id in self.model.devices:
-            self.kept[device_id] = copy.deepcopy(self.model.devices[device_id])
-        else:
-            self.kept.pop(device_id, None)
+        for kept in (self.kept, self.snapshot.kept, self.taking.kept):
+            if device_id in self.model.devices:
+                kept[device_id] = copy.deepcopy(self.model.devices[device_id])
+            else:
+                kept.pop(device_id, None)
 
     @invariant()
     def version_grows_with_every_change_and_only_then(self) -> None:

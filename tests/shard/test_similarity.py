@@ -5,10 +5,9 @@ import numpy.typing as npt
 import pytest
 
 from constellation.model import DIM, Codes
-from constellation.shard.similarity import ADDED_AT_ONCE_MAX, SimilarityIndex
+from constellation.shard.similarity import ADDED_AT_ONCE_MAX, LIST_BYTES, SimilarityIndex
 from kernels import compiled, reference
 from kernels.codes import inverse_norms
-from kernels.sketches import AXES
 
 pytestmark = pytest.mark.skipif(not compiled.JIT, reason="many rows")
 
@@ -91,12 +90,11 @@ def test_a_hint_brings_the_lists_back(codes: Codes) -> None:
     first = empty(codes)
     add_all(first, rows)
     finish(first)
-    hint = first.centroids()
-    assert len(hint) == AXES * first.list_count
+    hint = first.layout()
     index = empty(codes)
-    index.seed(hint)
+    index.expect(hint)
     assert index.list_count == first.list_count
-    assert index.centroids() == hint
+    assert index.layout() == hint
     assert len(index.search(codes[0], 5)[0]) == 0
     add_all(index, rows[: ROWS // 2])
     check_exact(index, codes, rows[: ROWS // 2])
@@ -110,7 +108,7 @@ def test_a_hint_brings_the_lists_back(codes: Codes) -> None:
 def test_rows_change_while_the_lists_are_seeded(codes: Codes, rng: np.random.Generator) -> None:
     """More centroids than rows can fill, so that room must be made again and again."""
     index = empty(codes)
-    index.seed(rng.integers(-128, 128, ROWS * AXES).astype(np.int8).tobytes())
+    index.expect(rng.bytes(ROWS * LIST_BYTES))
     held: set[int] = set()
     for _ in range(3):
         add_all(index, np.array(sorted(set(range(ROWS)) - held), np.int32))
@@ -127,10 +125,44 @@ def test_rows_change_while_the_lists_are_seeded(codes: Codes, rng: np.random.Gen
     check_exact(index, codes, np.array(sorted(held), np.int32))
 
 
-@pytest.mark.parametrize("length", [1, AXES - 1, AXES + 1, 40 * AXES + 7])
+def test_rows_go_back_to_their_places(codes: Codes) -> None:
+    """Numbers of lists that are in use no more in between; rows that were not in the index stay out."""
+    rows = np.arange(ROWS, dtype=np.int32)
+    first = empty(codes)
+    add_all(first, rows)
+    for row in range(0, ROWS, 3):
+        first.remove(row)
+    finish(first)
+    index = empty(codes)
+    index.expect(first.layout())
+    index.place(rows[::-1], first.places(rows[::-1]), np.ones(ROWS, np.bool_))
+    assert index.holds(rows).tolist() == [row % 3 != 0 for row in range(ROWS)] == first.holds(rows).tolist()
+    check_exact(index, codes, rows[rows % 3 != 0])
+    alike = sum(np.array_equal(index.search(code, 9)[0], first.search(code, 9)[0]) for code in codes[:200])
+    assert alike > 190
+    finish(index)
+    check_exact(index, codes, rows[rows % 3 != 0])
+
+
+@pytest.mark.parametrize("layout", [0, 7, 300])
+def test_wrong_places_cost_time_but_no_result(codes: Codes, rng: np.random.Generator, layout: int) -> None:
+    """Those of other rows, and a layout of nothing."""
+    rows = np.arange(ROWS, dtype=np.int32)
+    other = empty(codes)
+    add_all(other, rows)
+    index = empty(codes)
+    index.expect(rng.bytes(layout * LIST_BYTES))
+    index.place(rows, other.places(rng.permutation(ROWS).astype(np.int32)), rows % 2 == 0)
+    add_all(index, rows[1::2])
+    finish(index)
+    assert index.holds(rows).all() and len(index) == ROWS
+    assert sorted(index.search(codes[0], ROWS)[0].tolist()) == rows.tolist()
+
+
+@pytest.mark.parametrize("length", [1, LIST_BYTES - 1, LIST_BYTES + 1, 40 * LIST_BYTES + 7])
 def test_a_hint_of_a_wrong_length_is_ignored(codes: Codes, length: int) -> None:
     index = empty(codes)
-    index.seed(bytes(length))
+    index.expect(bytes(length))
     assert index.list_count == 0
     add_all(index, np.arange(ROWS, dtype=np.int32))
     finish(index)
@@ -141,7 +173,7 @@ def test_a_hint_of_a_wrong_length_is_ignored(codes: Codes, length: int) -> None:
 @pytest.mark.parametrize("held", [0, 1, 50, ROWS])
 def test_any_hint_costs_time_but_no_result(codes: Codes, rng: np.random.Generator, count: int, held: int) -> None:
     index = empty(codes)
-    index.seed(rng.bytes(count * AXES))
+    index.expect(rng.bytes(count * LIST_BYTES))
     add_all(index, np.arange(held, dtype=np.int32))
     check_exact(index, codes, np.arange(held, dtype=np.int32))
     finish(index)
@@ -159,7 +191,7 @@ def test_a_recovered_index_finds_what_one_grown_row_by_row_finds(rng: np.random.
     for row in rows.tolist():
         grown.add(row)
         grown.settle()
-    recovered.seed(grown.centroids())
+    recovered.expect(grown.layout())
     add_all(recovered, rows)
     finish(recovered)
     queries = codes[rng.integers(0, len(codes), 60)]
