@@ -41,6 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     journal_max_bytes: Annotated[
         int, Meta(description="journal at most; beyond, syncs are refused", ge=1 << 22, le=1 << 40)
     ] = 4 << 30
+    snapshot_every_s: Annotated[
+        int, Meta(description="seconds after which a snapshot is replaced; sooner if much has changed", ge=1, le=86_400)
+    ] = 900
     max_devices: Annotated[int, Meta(description="devices at most", ge=1, le=1 << 28)] = 1_000_000
     max_patterns: Annotated[int, Meta(description="patterns at most", ge=1, le=1 << 27)] = 4_000_000
     max_patterns_per_device: Annotated[

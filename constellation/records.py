@@ -4,6 +4,7 @@ A `Change` says what is there afterwards, not what was done: applied twice it is
 state under any settings and clock, and many coalesce into one. Made by `shard`, kept by `storage`.
 """
 
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -119,7 +120,7 @@ class WrongRecord(Exception):
 
 
 def empty_change(version: int = 0) -> Change:
-    return _read(_Packed(version, [], [], [b""] * 7, [b""] * 2, [b""] * 11, [], [], [], [b""] * 2))
+    return _read(_Packed(version, [], [], [b""] * 7, [b""] * 2, [b""] * 11, [], b"", [], b"", [], [b""] * 2))
 
 
 def encode(change: Change) -> bytes:
@@ -152,8 +153,8 @@ def encode(change: Change) -> bytes:
                     *(patterns.item_samples, patterns.item_hours),
                 )
             ],
-            batch.contexts,
-            patterns.items,
+            *_distinct(batch.contexts),
+            *_distinct(patterns.items),
             trends.items,
             [trends.hours.tobytes(), trends.counts.tobytes()],
         )
@@ -166,7 +167,7 @@ def decode(record: bytes) -> Change:
         raise WrongRecord(f"a record of format {record[:1].hex() or 'none'}; this release reads format {FORMAT}")
     try:
         return _read(_decoder.decode(memoryview(record)[1:]))
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, IndexError) as error:
         raise WrongRecord(f"a record that cannot be read: {error}") from error
 
 
@@ -186,7 +187,9 @@ class _Packed(msgspec.Struct, array_like=True):
     gone: list[bytes]
     patterns: list[bytes]
     contexts: list[Context]
+    context_of: bytes
     items: list[str]
+    item_of: bytes
     trend_items: list[str]
     trends: list[bytes]
 
@@ -223,15 +226,27 @@ def _read(packed: _Packed) -> Change:
         gone=PatternKeys(*map(_ids, packed.gone)),
         patterns=PatternRows(
             owners=owners,
-            patterns=PatternBatch(ids, codes, rates, counts, created_at, updated_at, packed.contexts),
+            patterns=PatternBatch(ids, codes, rates, counts, created_at, updated_at, _each(packed.contexts, packed.context_of)),
             entered=entered,
             versions=versions,
-            items=packed.items,
+            items=_each(packed.items, packed.item_of),
             item_samples=item_samples,
             item_hours=item_hours,
         ),
         trends=TrendCells(packed.trend_items, *(np.frombuffer(column, np.uint32) for column in packed.trends)),
     )
+
+
+def _distinct(values: Sequence[Hashable]) -> tuple[list[Any], bytes]:
+    """Most are equal to others: each of them once, and for every value its number (uint32) among these."""
+    numbers: dict[Hashable, int] = {}
+    number_of = [numbers.setdefault(value, len(numbers)) for value in values]
+    return list(numbers), np.array(number_of, np.uint32).tobytes()
+
+
+def _each(distinct: list[Any], number_of: bytes) -> list[Any]:
+    """The values, equal ones the same object."""
+    return [distinct[number] for number in np.frombuffer(number_of, np.uint32).tolist()]
 
 
 def _ids(column: bytes) -> Ids:

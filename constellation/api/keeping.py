@@ -21,12 +21,10 @@ async def load(service: Service) -> None:
     """Restore the service's shard from its storage and open the service. The loop turns meanwhile."""
     began_at = time.perf_counter()
     shard = Shard(service.settings, service.clock(), service.keeper.tombstone_key)
-    async for change in service.keeper.changes():
-        shard.restore(change)
-        await asyncio.sleep(0)
+    await service.keeper.restore(shard)
     for _ in shard.restored():
         await asyncio.sleep(0)
-    service.keeper.begin(shard.read)
+    service.keeper.begin(shard)
     service.shard = shard
     gc.collect()
     gc.freeze()

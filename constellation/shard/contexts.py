@@ -4,8 +4,6 @@ A string lives as long as a pattern uses it. When CONTEXT_STRINGS_MAX different 
 another is refused before anything of it is applied. Owned by the shard.
 """
 
-from collections import Counter
-
 import numpy as np
 import numpy.typing as npt
 
@@ -52,21 +50,23 @@ class ContextTable:
         return words
 
     def intern_many(self, contexts: list[Context]) -> Words:
-        """Words (n, 11) uint16 of n contexts, most of them equal to others. Raises ShardFull with nothing counted."""
-        known: dict[Context, Words] = {}
+        """Words (n, 11) uint16 of n contexts, most of them the same objects. Raises ShardFull with nothing counted."""
+        numbers: dict[int, int] = {}
+        number_of = np.array([numbers.setdefault(id(context), len(numbers)) for context in contexts], np.int64)
+        distinct = list({id(context): context for context in contexts}.values())
+        words = np.zeros((len(distinct), WORDS), np.uint16)
         try:
-            for context in contexts:
-                if context in known:
-                    continue
-                known[context] = self.intern(context)
+            for number, context in enumerate(distinct):
+                words[number] = self.intern(context)
         except ShardFull:
-            for words in known.values():
-                self.release(words)
+            for taken in words:
+                self.release(taken)
             raise
-        for context, times in Counter(contexts).items():
-            for number in known[context].tolist():
+        for line, times in zip(words.tolist(), np.bincount(number_of).tolist(), strict=True):
+            for number in line:
                 self._uses[number] += times - 1
-        return np.array([known[context] for context in contexts], np.uint16).reshape(len(contexts), WORDS)
+        every: Words = words[number_of]
+        return every
 
     def release(self, words: Words) -> None:
         """Count each word once less; a string that nobody uses any more leaves the table."""

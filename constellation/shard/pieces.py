@@ -49,7 +49,9 @@ class Pieces:
         """With the next titles: those that came since are there before the patterns and counts that may name them."""
         change = empty_change(self._version)
         stop = min(self._titles + _TITLES_AT_ONCE, len(self._tables.content))
-        change.content = [NumberedItem(number, self._tables.content.item(number)) for number in range(self._titles, stop)]
+        change.content = [
+            NumberedItem(number, self._tables.content.item(number)) for number in range(self._titles, stop)
+        ]
         self._titles = stop
         return change
 

@@ -126,7 +126,9 @@ def _check_start(path: Path, form: Form, start: bytes) -> None:
     if not start.startswith(form.magic):
         raise WrongFile(f"{path} is no {form.name}: it starts with {start[: len(form.magic)]!r}, not {form.magic!r}")
     if start != form.start:
-        raise WrongFile(f"{path} has format {start[len(form.magic) :].hex()}; this release reads {form.start[-4:].hex()}")
+        raise WrongFile(
+            f"{path} has format {start[len(form.magic) :].hex()}; this release reads {form.start[-4:].hex()}"
+        )
 
 
 def _next_payload(path: Path, at: int, take: Callable[[int], bytes]) -> _Payload:

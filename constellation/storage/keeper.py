@@ -1,7 +1,7 @@
 """Keeping what a shard acknowledges: the data directory, the journal, the database behind it, and the way back.
 
-`open_keeper` takes what the settings name, or refuses with a sentence for the operator. A shard is restored from
-`changes`; from then on every change goes through `keep`, and its reply waits for `kept`.
+`open_keeper` takes what the settings name, or refuses with a sentence for the operator. It restores a shard; from then
+on every change goes through `keep`, and its reply waits for `kept`.
 
 Constraints, what must hold:
 - One process per data directory (`OwnerLock`) and per database (`Database.claim`).
@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,7 +24,7 @@ import msgspec
 from constellation import limits
 from constellation.config import EMBEDDED, Settings
 from constellation.errors import StorageFailed
-from constellation.records import Change, Forgotten, decode, empty_change, encode
+from constellation.records import Change, Forgotten, TrendCells, decode, empty_change, encode
 from constellation.storage import database as databases
 from constellation.storage import embedded
 from constellation.storage.database import Claim, Database, DatabaseOwned, WrongJournal
@@ -32,7 +32,8 @@ from constellation.storage.embedded import EmbeddedServer
 from constellation.storage.journal import DamagedJournal, Journal, JournalFailed, JournalFull
 from constellation.storage.loading import load, positions_ahead, tombstones
 from constellation.storage.lock import AlreadyOwned, OwnerLock
-from constellation.storage.write_behind import Behind, Read, WriteBehind
+from constellation.storage.snapshot import Snapshots, Told
+from constellation.storage.write_behind import Behind, WriteBehind
 
 JOURNAL_FILE = "journal.sqlite"
 
@@ -53,6 +54,16 @@ class Measures(NamedTuple):
     """Parts that do not work at the moment -> why. Syncs go on without the database, not without the journal."""
 
 
+class Kept(Told, Protocol):
+    """A shard, as its keeper sees it."""
+
+    def expect(self, layout: bytes) -> None: ...
+
+    def restore(self, change: Change, places: bytes = b"") -> None: ...
+
+    def read(self, keys: dict[bytes, set[bytes]], titles: list[int], cells: TrendCells) -> Change: ...
+
+
 class Keeper(Protocol):
     """What the service needs of its storage."""
 
@@ -62,11 +73,11 @@ class Keeper(Protocol):
     def admit(self) -> None:
         """Raises `StorageFailed` when nothing can be kept at the moment."""
 
-    def changes(self) -> AsyncIterator[Change]:
-        """All that was kept, to be restored in this order."""
+    async def restore(self, shard: Kept) -> None:
+        """Put all that was kept into an empty shard; the loop turns meanwhile."""
 
-    def begin(self, read: Read) -> None:
-        """The shard is restored; `read` tells what it holds."""
+    def begin(self, shard: Kept) -> None:
+        """The shard is restored; it tells what it holds from now on."""
 
     def keep(self, change: Change | None) -> int:
         """Write down what a call changed; the position for `kept`. Without a change that of the last one."""
@@ -94,11 +105,10 @@ class NothingKept:
     def admit(self) -> None:
         pass
 
-    async def changes(self) -> AsyncIterator[Change]:
-        return
-        yield
+    async def restore(self, shard: Kept) -> None:
+        pass
 
-    def begin(self, read: Read) -> None:
+    def begin(self, shard: Kept) -> None:
         pass
 
     def keep(self, change: Change | None) -> int:
@@ -137,6 +147,8 @@ class JournaledKeeper:
         self._claim, self._settings, self._clock = claim, settings, clock
         self._journal_failed = asyncio.Event()
         self.write_behind: WriteBehind | None = None
+        self._shard: Kept | None = None
+        self._snapshots = self._snapshots_of(journal)
 
     @property
     def tombstone_key(self) -> bytes | None:
@@ -151,19 +163,36 @@ class JournaledKeeper:
                 retry_after_s=limits.RETRY_AFTER_S,
             )
 
-    async def changes(self) -> AsyncIterator[Change]:
+    async def restore(self, shard: Kept) -> None:
+        found = await self._snapshots.find()
+        _log.info("restoring", extra={"source": "the database" if found is None else "the snapshot"})
+        if found is None:
+            await self._restore_from_database(shard)
+            return
+        shard.expect(found.header.layout)
+        for change, places in found.pieces():
+            shard.restore(change, places)
+            await asyncio.sleep(0)
+        for _, record in self.journal.read(found.header.position):
+            shard.restore(decode(record))
+            await asyncio.sleep(0)
+
+    async def _restore_from_database(self, shard: Kept) -> None:
         async with contextlib.aclosing(load(self._database)) as stored:
             async for change in stored:
-                yield change
+                shard.restore(change)
+                await asyncio.sleep(0)
         dead = empty_change()
         dead.forgotten = [Forgotten(b"", *tombstone) for tombstone in await tombstones(self._database)]
-        yield dead
+        shard.restore(dead)
         ahead = await positions_ahead(self._database)
         for position, record in self.journal.read(self._claim.position):
-            yield _behind(decode(record), position, ahead)
+            shard.restore(_behind(decode(record), position, ahead))
+            await asyncio.sleep(0)
 
-    def begin(self, read: Read) -> None:
-        self.write_behind = WriteBehind(self._database, self.journal, self._claim_again, read)
+    def begin(self, shard: Kept) -> None:
+        self._shard = shard
+        self.write_behind = WriteBehind(self._database, self.journal, self._claim_again, shard.read)
         self.write_behind.begin(self._claim)
         for position, record in self.journal.read(self._claim.position):
             self.write_behind.note(decode(record), position)
@@ -188,8 +217,9 @@ class JournaledKeeper:
             raise StorageFailed("the journal cannot be written", retry_after_s=limits.RETRY_AFTER_S) from error
 
     async def run(self) -> None:
-        assert self.write_behind is not None
-        work = [self.write_behind.run(), self._tend_journal(), self._watch_journal()]
+        assert self.write_behind is not None and self._shard is not None
+        snapshots = self._snapshots.run(self._shard)
+        work = [self.write_behind.run(), self._tend_journal(), snapshots, self._watch_journal()]
         tasks = [asyncio.create_task(part) for part in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -210,16 +240,17 @@ class JournaledKeeper:
             except JournalFailed:
                 await asyncio.sleep(limits.FLUSH_EVERY_S)
         self._journal_failed.clear()
+        self._snapshots = self._snapshots_of(self.journal)
         self._claim = await self._claim_patiently()
 
     async def close(self) -> None:
-        """Write what is left, as far as the database takes it soon; the rest is in the journal."""
+        """Write what is left, as far as the database takes it soon; the rest is in the journal and in a snapshot."""
         try:
-            if self.write_behind is not None and not self.journal.failed:
-                async with asyncio.timeout(limits.LAST_FLUSH_S_MAX):
-                    await self.write_behind.flush()
-        except (*REFUSALS, databases.Fenced, Behind, TimeoutError) as error:
-            _log.warning("the last changes are in the journal only", extra={"why": str(error)})
+            if self.write_behind is not None and self._shard is not None and not self._journal_failed.is_set():
+                await self._flush_last(self.write_behind)
+                await self._snapshots.take(self._shard)
+        except JournalFailed as error:
+            _log.warning("the journal failed while stopping", extra={"why": str(error)})
         finally:
             await self._database.close()
             if self._server is not None:
@@ -269,17 +300,44 @@ class JournaledKeeper:
             except databases.DatabaseUnavailable:
                 await asyncio.sleep(limits.FLUSH_EVERY_S)
 
+    async def _flush_last(self, write_behind: WriteBehind) -> None:
+        try:
+            async with asyncio.timeout(limits.LAST_FLUSH_S_MAX):
+                await write_behind.flush()
+        except (
+            databases.DatabaseUnavailable,
+            databases.WrongDatabase,
+            databases.Fenced,
+            Behind,
+            TimeoutError,
+        ) as error:
+            _log.warning("the last changes are not in the database yet", extra={"why": str(error)})
+
+    def _snapshots_of(self, journal: Journal) -> Snapshots:
+        return Snapshots(Path(self._settings.data_dir), journal, self._settings.snapshot_every_s, self._commit)
+
+    def _commit(self) -> None:
+        """What the shard holds is on disk afterwards. Raises `JournalFailed`."""
+        if self._journal_failed.is_set():
+            raise JournalFailed("the journal could not be written")
+        self.journal.commit()
+
     async def _watch_journal(self) -> None:
         await self._journal_failed.wait()
         raise JournalFailed("the journal could not be written")
 
+    def _keep_after(self) -> int:
+        """What is behind this position is needed: by the database, or to go on from the snapshot."""
+        assert self.write_behind is not None
+        flushed, snapshot = self.write_behind.flushed, self._snapshots.position
+        return flushed if snapshot is None else min(flushed, snapshot)
+
     async def _tend_journal(self) -> None:
         """Take away what is long in the database, and move the log into its file; both in the background's own time."""
-        assert self.write_behind is not None
         while True:
             await asyncio.sleep(limits.JOURNAL_KEEP_EVERY_S)
             before_s = self._clock() - limits.JOURNAL_KEPT_S
-            while self.journal.trim(self.write_behind.flushed, before_s, limits.JOURNAL_TRIMMED_PER_STEP_MAX):
+            while self.journal.trim(self._keep_after(), before_s, limits.JOURNAL_TRIMMED_PER_STEP_MAX):
                 await asyncio.sleep(0)
             await asyncio.to_thread(self.journal.checkpoint)
 

@@ -61,11 +61,10 @@ async def _restored(folder: Path, pair: Pair) -> tuple[Keeper, Shard]:
     )
     keeper = await open_keeper(settings)
     shard = Shard(settings, time.time(), keeper.tombstone_key)
-    async for change in keeper.changes():
-        shard.restore(change)
+    await keeper.restore(shard)
     for _ in shard.restored():
         pass
-    keeper.begin(shard.read)
+    keeper.begin(shard)
     return keeper, shard
 
 
