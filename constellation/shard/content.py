@@ -5,6 +5,8 @@ item that is posted anew gets a new node, the old one is a tombstone; the graph 
 a tenth of it is dead (removing nodes from a graph costs recall). Owned by the shard.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from usearch.index import Index
@@ -18,6 +20,7 @@ CREDIT_COSINE_MIN = 0.6
 _FOUND = 8
 _DEAD_SHARE = 10
 _REBUILT_PER_STEP = 8
+_RESTORED_PER_STEP = 64
 
 Vector = npt.NDArray[np.int8]
 
@@ -64,6 +67,22 @@ class Content:
             self._next.put(number, item.code)
         return number
 
+    def restore(self, number: int, item: ContentItem) -> None:
+        """Enter the item of this number, or replace it; `nearest` does not know it before `rebuild`."""
+        if number == len(self._items):
+            self._numbers[item.content_id] = number
+            self._items.append(item)
+        else:
+            assert self._items[number].content_id == item.content_id
+            self._items[number] = item
+
+    def rebuild(self) -> Iterator[None]:
+        """Make the graph anew, in steps of a few milliseconds; nothing is put meanwhile."""
+        self._graph = Graph()
+        for start in range(0, len(self._items), _RESTORED_PER_STEP):
+            self._graph.put_new(start, self._items[start : start + _RESTORED_PER_STEP])
+            yield
+
     def nearest(self, code: Vector) -> int | None:
         """Number of the item that a pattern with this code is about, if any is close enough."""
         return self._graph.nearest(code)
@@ -108,6 +127,14 @@ class Graph:
         node = self._node_of[number] = len(self._numbers)
         self._numbers.append(number)
         self._index.add(node, code, threads=1)
+
+    def put_new(self, first: int, items: list[ContentItem]) -> None:
+        """As `put` for items of the numbers from `first` on, of which none is there; on all cores."""
+        nodes = range(len(self._numbers), len(self._numbers) + len(items))
+        numbers = range(first, first + len(items))
+        self._numbers += numbers
+        self._node_of.update(zip(numbers, nodes, strict=True))
+        self._index.add(np.array(nodes), np.stack([item.code for item in items]))
 
     def nearest(self, code: Vector) -> int | None:
         """Number of the nearest live item, if it is close enough. Where tombstones lie before it, asks for more."""

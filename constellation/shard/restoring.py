@@ -35,7 +35,7 @@ class Restoring:
         for forgotten in change.forgotten:
             self._forget(forgotten)
         for number, item in change.content:
-            assert self._content.put(item) == number
+            self._content.restore(number, item)
             self._trends.title(number, item.content_id)
         self._put_devices(change.devices)
         self._drop(change.gone)
@@ -45,7 +45,8 @@ class Restoring:
         self._trends.restore(change.trends)
 
     def finish(self) -> Iterator[None]:
-        """Chains in order, scores, and every served pattern in the index and among the best known."""
+        """Titles found, chains in order, scores, and every served pattern in the index and among the best known."""
+        yield from self._content.rebuild()
         self._trends.rescore()
         patterns = self._patterns
         self._devices.active.recount(self._devices.last_sync[: self._devices.rows.high])
