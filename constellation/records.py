@@ -226,7 +226,9 @@ def _read(packed: _Packed) -> Change:
         gone=PatternKeys(*map(_ids, packed.gone)),
         patterns=PatternRows(
             owners=owners,
-            patterns=PatternBatch(ids, codes, rates, counts, created_at, updated_at, _each(packed.contexts, packed.context_of)),
+            patterns=PatternBatch(
+                ids, codes, rates, counts, created_at, updated_at, _each(packed.contexts, packed.context_of)
+            ),
             entered=entered,
             versions=versions,
             items=_each(packed.items, packed.item_of),

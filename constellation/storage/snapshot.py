@@ -116,9 +116,9 @@ class Snapshots:
                 taken_at = time.monotonic()
 
     async def take(self, shard: Told, pause: float = 0.0) -> None:
-        """Write all that the shard holds, unless there is that already; wait `pause` times as long as a piece took after each.
+        """Write all that the shard holds, unless that is there already.
 
-        Where the disk does not take it there is none afterwards. Raises what `commit` raises.
+        After each piece it waits `pause` times as long as that took. Where the disk does not take it there is none afterwards. Raises what `commit` raises.
         """
         self._commit()
         if not self._records():

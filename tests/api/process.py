@@ -39,11 +39,11 @@ class Server(NamedTuple):
         return self.child.wait(STOP_S_MAX)
 
 
-def command(*options: str) -> list[str]:
+def command(*options: str, program: str = "constellation") -> list[str]:
     return [
         sys.executable,
         "-m",
-        "constellation",
+        program,
         "serve",
         "--storage",
         "memory",
@@ -62,10 +62,10 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[Server]:
+def serving(*options: str, program: str = "constellation") -> Iterator[Server]:
     """Standard error is passed through, so that pytest shows the log of a failed test."""
     with tempfile.NamedTemporaryFile() as output:
-        child = subprocess.Popen(command(*options), stdout=output, env=environment())
+        child = subprocess.Popen(command(*options, program=program), stdout=output, env=environment())
         try:
             yield _listening(child, Path(output.name))
         finally:

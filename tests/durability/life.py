@@ -34,9 +34,9 @@ def keeping(data_dir: Path, *options: str) -> tuple[str, ...]:
 
 
 @contextlib.asynccontextmanager
-async def living(data_dir: Path, *options: str) -> AsyncIterator[Server]:
+async def living(data_dir: Path, *options: str, program: str = "constellation") -> AsyncIterator[Server]:
     """A shard that serves; stopped at the end, if it still runs. The test's own loop turns meanwhile."""
-    life = serving(*keeping(data_dir, *options))
+    life = serving(*keeping(data_dir, *options), program=program)
     server = await asyncio.to_thread(life.__enter__)
     try:
         yield server

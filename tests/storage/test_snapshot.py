@@ -82,7 +82,9 @@ def told(shard: Shard, now: float) -> Any:
     hours = range(int(now) // 3_600 - 167, int(now) // 3_600 + 1)
     items = [shard.read({}, [number], NO_CELLS).content[0].item.content_id for number in titles]
     cells = [(item, hour) for item in [*items, "genre:drama"] for hour in hours]
-    wanted = TrendCells([item for item, _ in cells], np.array([hour for _, hour in cells], np.uint32), np.empty(0, np.uint32))
+    wanted = TrendCells(
+        [item for item, _ in cells], np.array([hour for _, hour in cells], np.uint32), np.empty(0, np.uint32)
+    )
     return encode(shard.read(keys, titles, wanted)), shard.trending(50, now), shard.stats(now)
 
 
