@@ -118,7 +118,8 @@ class Snapshots:
     async def take(self, shard: Told, pause: float = 0.0) -> None:
         """Write all that the shard holds, unless that is there already.
 
-        After each piece it waits `pause` times as long as that took. Where the disk does not take it there is none afterwards. Raises what `commit` raises.
+        After each piece it waits `pause` times as long as that took. Where the disk does not take it there is none
+        afterwards. Raises what `commit` raises.
         """
         self._commit()
         if not self._records():
