@@ -4,6 +4,7 @@ NumPy and Python only, slow, never called by the service. A twin has its kernel'
 class, the twin is a dict. Tests hold each pair against each other.
 """
 
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -153,6 +154,38 @@ def finish(sums: Array, weights: Array) -> Array:
     norms = np.linalg.norm(exact, axis=1, keepdims=True)
     kept = (norms > 0) & (weights[:, None] > 0)
     return np.where(kept, exact / np.where(kept, norms, 1), 0).astype(np.float32)
+
+
+def contribute(
+    totals: Any,
+    starts: Array,
+    rows: Array,
+    buckets: Array,
+    codes: Array,
+    inv: Array,
+    rates: Array,
+    counts: Array,
+    samples_cap: int,
+    device_cap: int,
+    sign: int,
+) -> None:
+    """Device by device, bucket by bucket, in Python's integers."""
+    for first, stop in itertools.pairwise(starts.tolist()):
+        own = rows[first:stop].tolist()
+        for bucket in {int(buckets[row]) for row in own}:
+            members = [row for row in own if buckets[row] == bucket]
+            weights = [contribution_weight(rates[row], counts[row], samples_cap) for row in members]
+            samples = [min(int(counts[row]), samples_cap) * 256 for row in members]
+            if (total := sum(weights)) > device_cap:
+                weights = [weight * device_cap // total for weight in weights]
+                samples = [sample * device_cap // total for sample in samples]
+            totals.weights[bucket] += sign * sum(weights)
+            totals.samples[bucket] += sign * sum(samples)
+            totals.patterns[bucket] += sign * len(members)
+            totals.devices[bucket] += sign
+            for row, weight in zip(members, weights, strict=True):
+                scale = float(inv[row]) * 16_384
+                totals.sums[bucket] += [sign * weight * round(c * scale) for c in codes[row].tolist()]
 
 
 # Key table

@@ -5,7 +5,7 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, keytable, lists, partition, rates, rows, scan, sketches, sums, trends
+from kernels import chains, codes, contributions, keytable, lists, partition, rates, rows, scan, sketches, sums, trends
 
 DIM = 384
 
@@ -15,6 +15,7 @@ def warm() -> None:
     _warm_codes()
     _warm_scan()
     _warm_sums()
+    _warm_contributions()
     _warm_keytable()
     _warm_trends()
     _warm_lists()
@@ -57,6 +58,14 @@ def _warm_sums() -> None:
     for rate in (1.0, np.float32(1.0)):
         sums.contribution_weight(rate, 1, 1_000)
     sums.merge(into, sums.empty(1, DIM))
+
+
+def _warm_contributions() -> None:
+    one = np.ones(1, np.float32)
+    of_rows = (np.zeros(1, np.int32), np.ones((1, DIM), np.int8), one, one, np.ones(1, np.uint32))
+    contributions.contribute(
+        contributions.empty_totals(1, DIM), np.array([0, 1]), np.zeros(1, np.int32), *of_rows, 1_000, 1_000, 1
+    )
 
 
 def _warm_keytable() -> None:
