@@ -1,7 +1,8 @@
-"""`packed_dot` of `kernels.sketches` in the instructions of AVX2: 32 products at a time, half the time of the loop.
+"""Inner products in the instructions of AVX2: 32 products at a time, half the time of the loop.
 
 The one place that names a machine. LLVM does not find `vpmaddubsw` by itself (it wants a saturation that never
-happens here), so it is asked for. Other machines run the loop; `tests/kernels/test_sketches.py` holds the two together.
+happens here), so it is asked for. Other machines run the loops of `kernels.sketches` and `kernels.scan`; their tests
+hold the two together.
 """
 
 from typing import Any
@@ -9,15 +10,22 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-_LANES = 32
+LANES = 32
+"""Bytes of one register."""
 _HALF = 96
 _INT16_MAX = 2**15 - 1
 
 # An int16 lane takes two products from each half of each 32 bytes: all of a sketch fit without a carry.
-assert _HALF % _LANES == 0
-assert _HALF // _LANES * 2 * 2 * 15 * 128 <= _INT16_MAX
+assert _HALF % LANES == 0
+assert _HALF // LANES * 2 * 2 * 15 * 128 <= _INT16_MAX
+
+
+_BYTE, _SHORT, _WORD, _INDEX = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_BYTES, _SHORTS = ir.VectorType(_BYTE, LANES), ir.VectorType(_SHORT, LANES // 2)
+_WORDS, _WIDE = ir.VectorType(_WORD, LANES // 4), ir.VectorType(_WORD, LANES // 2)
 
 
 @intrinsic
@@ -25,30 +33,66 @@ def packed_dot(_context: Any, packed: Any, at: Any, sketch: Any) -> Any:
     """packed_dot(packed, at, sketch): as `kernels.sketches.packed_dot`, for sketches of 192 components."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-        bytes32, shorts, words = ir.VectorType(byte, 32), ir.VectorType(short, 16), ir.VectorType(word, 16)
-
-        def declared(name: str, result: Any, *parameters: Any) -> Any:
-            kind = ir.FunctionType(result, parameters)
-            return cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
-
-        def load(array: Any, offset: int) -> Any:
-            address = builder.gep(array, [ir.Constant(index, offset)])
-            value = builder.load(builder.bitcast(address, bytes32.as_pointer()))
-            value.align = 1
-            return value
-
-        multiply_add = declared("llvm.x86.avx2.pmadd.ub.sw", shorts, bytes32, bytes32)
-        sum_of = declared("llvm.vector.reduce.add.v16i32", word, words)
-        mask, shift = (ir.Constant(bytes32, [ir.Constant(byte, value)] * _LANES) for value in (15, 4))
-        columns = [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 2)]
-        row = builder.gep(columns[0], [arguments[1]])
-        total = ir.Constant(shorts, [ir.Constant(short, 0)] * 16)
-        for offset in range(0, _HALF, _LANES):
-            both = load(row, offset)
-            low, high = builder.and_(both, mask), builder.lshr(both, shift)
-            total = builder.add(total, builder.call(multiply_add, [low, load(columns[1], offset)]))
-            total = builder.add(total, builder.call(multiply_add, [high, load(columns[1], _HALF + offset)]))
-        return builder.call(sum_of, [builder.sext(total, words)])
+        multiply_add = _declared(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, _BYTES, _BYTES)
+        sum_of = _declared(builder, "llvm.vector.reduce.add.v16i32", _WORD, _WIDE)
+        mask, shift = (_splat(_BYTES, value) for value in (15, 4))
+        row = builder.gep(_data(context, builder, signature, arguments, 0), [arguments[1]])
+        column = _data(context, builder, signature, arguments, 2)
+        total = _splat(_SHORTS, 0)
+        for offset in range(0, _HALF, LANES):
+            both = _load(builder, row, ir.Constant(_INDEX, offset))
+            halves = builder.and_(both, mask), builder.lshr(both, shift)
+            for half, start in zip(halves, (offset, _HALF + offset), strict=True):
+                other = _load(builder, column, ir.Constant(_INDEX, start))
+                total = builder.add(total, builder.call(multiply_add, [half, other]))
+        return builder.call(sum_of, [builder.sext(total, _WIDE)])
 
     return types.int32(packed, types.int64, sketch), generate
+
+
+@intrinsic
+def dot_blocks(_context: Any, a: Any, b: Any, blocks: Any) -> Any:
+    """dot_blocks(a, b, blocks): inner product of the first LANES x blocks components of two codes (d,) int8.
+
+    The magnitudes of a with the components of b under the signs of a: two products are at most 2 x 127 x 127, which
+    an int16 lane holds. Components must not be -128.
+    """
+    if not all(isinstance(kind, types.Array) and (kind.dtype, kind.layout) == (types.int8, "C") for kind in (a, b)):
+        raise TypingError(f"dot_blocks takes contiguous int8, not {a} and {b}")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        with_sign = _declared(builder, "llvm.x86.avx2.psign.b", _BYTES, _BYTES, _BYTES)
+        multiply_add = _declared(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, _BYTES, _BYTES)
+        add_pairs = _declared(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, _SHORTS, _SHORTS)
+        sum_of = _declared(builder, "llvm.vector.reduce.add.v8i32", _WORD, _WORDS)
+        first, second = (_data(context, builder, signature, arguments, i) for i in (0, 1))
+        total = cgutils.alloca_once_value(builder, _splat(_WORDS, 0))  # type: ignore[no-untyped-call]
+        with cgutils.for_range(builder, arguments[2]) as loop:
+            offset = builder.mul(loop.index, ir.Constant(_INDEX, LANES))
+            left, right = _load(builder, first, offset), _load(builder, second, offset)
+            signed = builder.call(with_sign, [left, left]), builder.call(with_sign, [right, left])
+            pairs = builder.call(add_pairs, [builder.call(multiply_add, signed), _splat(_SHORTS, 1)])
+            builder.store(builder.add(builder.load(total), pairs), total)
+        return builder.call(sum_of, [builder.load(total)])
+
+    return types.int32(a, b, types.int64), generate
+
+
+def _declared(builder: Any, name: str, result: Any, *parameters: Any) -> Any:
+    kind = ir.FunctionType(result, parameters)
+    return cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
+
+
+def _data(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
+    """Where the array that is argument i lies."""
+    return context.make_array(signature.args[i])(context, builder, arguments[i]).data
+
+
+def _load(builder: Any, array: Any, offset: Any) -> Any:
+    value = builder.load(builder.bitcast(builder.gep(array, [offset]), _BYTES.as_pointer()))
+    value.align = 1
+    return value
+
+
+def _splat(kind: Any, value: int) -> Any:
+    return ir.Constant(kind, [ir.Constant(kind.element, value)] * kind.count)

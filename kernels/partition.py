@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kernels.compiled import compiled
 from kernels.lists import CAPACITY, FREE, HELD, LOW, USED, Keys, Level, Rows, Scores, nearest_groups, scan
-from kernels.sketches import AXES, HALF, SKETCH_NORM, STEP, Packed, Sketch, dot, pack, packed_dot, unpack
+from kernels.sketches import AXES, HALF, SKETCH_NORM, STEP, Packed, Sketch, pack, packed_dot, sketch_dot, unpack
 
 SPARSE = CAPACITY // 4
 """A list with fewer rows is dissolved, and no split leaves fewer: so N rows need at most N / SPARSE lists."""
@@ -141,7 +141,7 @@ def _nearest_list(groups: Level, sketch: Sketch) -> int:
     count = groups.counts[USED]
     scores = np.empty(count, np.int32)
     for g in range(count):
-        scores[g] = dot(groups.centroids[g], sketch) if groups.sizes[g] > 0 else _NEVER
+        scores[g] = sketch_dot(groups.centroids[g], sketch) if groups.sizes[g] > 0 else _NEVER
     flat = groups.sketches.reshape(-1)
     highest = np.int32(_NEVER)
     best = np.int32(-1)
@@ -181,9 +181,9 @@ def _near(lists: Level, groups: Level, k: int) -> Keys:
 def _best_of(lists: Level, candidates: Keys, sketch: Sketch, k: int) -> int:
     """The list, k or one of the candidates, whose centroid has the largest inner product; k in case of doubt."""
     best = k
-    highest = dot(lists.centroids[k], sketch)
+    highest = sketch_dot(lists.centroids[k], sketch)
     for i in range(candidates.shape[0]):
-        score = dot(lists.centroids[candidates[i]], sketch)
+        score = sketch_dot(lists.centroids[candidates[i]], sketch)
         if score > highest:
             highest = score
             best = int(candidates[i])
@@ -199,7 +199,7 @@ def _attach(lists: Level, groups: Level, k: int) -> None:
     highest = np.int32(-(2**31))
     for i in range(groups.counts[USED]):
         if groups.sizes[i] > 0:
-            score = dot(groups.centroids[i], lists.centroids[k])
+            score = sketch_dot(groups.centroids[i], lists.centroids[k])
             if score > highest:
                 highest = score
                 g = i
@@ -380,7 +380,7 @@ def _split(level: Level, k: int, new: int) -> None:
     for _ in range(_MEANS_ROUNDS):
         n_new = 0
         for i in range(n):
-            lean[i] = dot(level.centroids[new], sketches[i]) - dot(level.centroids[k], sketches[i])
+            lean[i] = sketch_dot(level.centroids[new], sketches[i]) - sketch_dot(level.centroids[k], sketches[i])
             side[i] = 1 if lean[i] > 0 else 0
             n_new += side[i]
         uneven = min(n_new, n - n_new) * _SMALLEST_SHARE < n
@@ -401,9 +401,9 @@ def _split(level: Level, k: int, new: int) -> None:
 def _farthest(sketches: npt.NDArray[np.int8], sketch: Sketch) -> int:
     """The index of the row of sketches (n, AXES) with the smallest inner product with the sketch."""
     farthest = 0
-    lowest = dot(sketches[0], sketch)
+    lowest = sketch_dot(sketches[0], sketch)
     for i in range(1, sketches.shape[0]):
-        score = dot(sketches[i], sketch)
+        score = sketch_dot(sketches[i], sketch)
         if score < lowest:
             lowest = score
             farthest = i

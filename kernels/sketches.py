@@ -27,7 +27,7 @@ Packed = npt.NDArray[np.uint8]
 
 
 @inlined
-def dot(a: Any, b: Any) -> np.int32:
+def sketch_dot(a: Any, b: Any) -> np.int32:
     """Inner product of two unpacked int8 vectors of AXES components, as int32."""
     s = np.int32(0)
     for j in range(AXES):

@@ -103,7 +103,7 @@ def _warm_lists() -> None:
         partition.insert(low, high, row, short[row])
     partition.settle(low, high, 0)
     inv = codes.inverse_norms(made)
-    lists.search(low, high, made, inv, made[0].astype(np.int16), short[0], 2, 10, 5)
+    lists.search(low, high, made, inv, made[0], short[0], 2, 10, 5)
     for row in range(n):
         partition.remove(low, high, row)
     seeds = np.zeros(2, np.int64)

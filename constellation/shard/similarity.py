@@ -158,7 +158,7 @@ class SimilarityIndex:
             self._groups,
             self._codes,
             self._inverse,
-            query.astype(np.int16),
+            query,
             self._sketch(query),
             k + spare if k else 0,
             ROWS_SCANNED_BASE + ROWS_SCANNED_PER_RESULT * k,

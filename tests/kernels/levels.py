@@ -80,7 +80,7 @@ class Levels:
     def search(self, codes: Any, inverse: Any, query: Any, k: int, budget: int, rescore: int) -> tuple[Any, Any]:
         sketch = sketches_of(query[None], self.module)[0]
         found: tuple[Any, Any] = self.module.search(
-            self.lists, self.groups, codes, inverse, query.astype(np.int16), sketch, k, budget, rescore
+            self.lists, self.groups, codes, inverse, query, sketch, k, budget, rescore
         )
         return found
 

@@ -1,17 +1,11 @@
 """Exact scan: the k best, their order, ties, masks, centroids."""
 
 import itertools
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import kernels
-from kernels import compiled, reference, scan
+from kernels import reference, scan
 from tests.kernels.material import DIM, random_codes, same, unit
 
 KS = [0, 1, 2, 5, 40, 41]
@@ -68,13 +62,6 @@ def test_fewer_live_rows_than_asked_for_gives_them_all() -> None:
     assert sorted(rows.tolist()) == [2, 8] and len(scores) == 2
 
 
-def test_extreme_codes_do_not_overflow() -> None:
-    codes = np.full((2, DIM), -128, np.int8)
-    codes[1] = 127
-    assert int(scan.dot(codes[0], codes[0])) == 384 * 128 * 128
-    assert int(scan.dot(codes[0], codes[1])) == -384 * 128 * 127
-
-
 def test_cosines_keep_the_order_of_rows() -> None:
     codes = random_codes(2, 30, DIM)
     rows = np.array([29, 3, 3, 0, 17, 8, 9, 10, 11], np.int32)
@@ -104,26 +91,3 @@ def test_pairwise_cosine_agrees_with_twin(m: int) -> None:
     assert got.shape == (m, m) and got.dtype == np.float32
     np.testing.assert_allclose(got, reference.pairwise_cosine(codes, unit(codes), rows), atol=1e-6)
     np.testing.assert_array_equal(got, got.T)
-
-
-LISTING = """
-import numpy as np
-from kernels import scan
-scan.cosines(np.ones((2, 384), np.int8), np.ones(2, np.float32), np.zeros(1, np.int32), np.ones(384, np.int8), 1.0)
-print(*scan.cosines.inspect_asm().values())
-"""
-
-
-@pytest.mark.skipif(not compiled.JIT, reason="machine code is what this looks at")
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the instruction is x86's")
-def test_dot_is_vectorised(tmp_path: Path) -> None:
-    """As multiply-adds of int16 pairs: a scan is ten times slower without. Cached code has no listing: compile anew."""
-    root = str(Path(kernels.__file__).parent.parent)
-    out = subprocess.run(
-        [sys.executable, "-c", LISTING],
-        env=os.environ | {"PYTHONPATH": root, "NUMBA_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "pmaddwd" in out.stdout

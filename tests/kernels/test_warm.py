@@ -65,7 +65,7 @@ low, high = lists.empty_level(70, 100), lists.empty_level(70, 70)
 sketch = np.ones(192, np.int8)
 partition.insert(low, high, 7, sketch)
 partition.settle(low, high, 0)
-lists.search(low, high, column, inv, column[2].astype(np.int16), sketch, 1, 9, 3)
+lists.search(low, high, column, inv, column[2], sketch, 1, 9, 3)
 partition.remove(low, high, 7)
 assert compiled.specialisations() == before, "something was compiled after warm()"
 hits = sum(sum(f.stats.cache_hits.values()) for m in (codes, scan, sums, keytable, trends) for f in vars(m).values()
