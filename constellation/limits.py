@@ -83,3 +83,7 @@ assert NEXT_SYNC_AFTER_S + NEXT_SYNC_WITHIN_S <= ACTIVE_WINDOW_S
 # Trends.
 TREND_SAMPLES_PER_DEVICE_HOUR_MAX = 200
 TREND_DECAY_PER_HOUR = 0.95
+
+# Federation.
+ROUND_BYTES_MAX = 1 << 28
+"""Of an encoded partial or round, unpacked."""

@@ -1,17 +1,20 @@
 """What shards and the federation tell each other: a shard's partial, and the round that comes of all of them.
 
 A `Partial` holds integers only, so that partials merge in any order to the same bits. It says nothing of a single
-pattern or device. Made by `shard`, merged by `federation`, carried as msgpack with little-endian columns.
+pattern or device. Made by `shard`, merged by `federation`, carried as msgpack with little-endian columns in one zstd
+frame: the high bytes of most counts are zeros.
 """
 
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
+from constellation.limits import ROUND_BYTES_MAX
 from constellation.model import DIM, ID_BYTES, Codes, Context, Ids
-from constellation.records import TrendCells
+from kernels.trends import HOURS
 
 FORMAT = 1
 """Of both encoded forms; a reader knows this one and the one before."""
@@ -40,14 +43,17 @@ class BucketSums(msgspec.Struct):
 
 
 class ContextCounts(msgspec.Struct):
-    """m counts of strings in contexts: that in bucket buckets[i] the string strings[i] stood in place places[i].
+    """m counts of strings in contexts: how many devices have a pattern in bucket buckets[i] whose context has the
+    string strings[string_of[i]] in place places[i].
 
-    buckets (m,) int32; places (m,) uint8, one of the numbers below; counts (m,) int64 of patterns.
+    A device counts once, however many such patterns it has. strings: distinct, in any order; buckets (m,) int32;
+    places (m,) uint8, one of the numbers below; string_of (m,) uint32; counts (m,) int64.
     """
 
+    strings: list[str]
     buckets: npt.NDArray[np.int32]
     places: npt.NDArray[np.uint8]
-    strings: list[str]
+    string_of: npt.NDArray[np.uint32]
     counts: Counts
 
     def __len__(self) -> int:
@@ -58,8 +64,21 @@ TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE, GENRE_HINT = range(4)
 """Places of a context."""
 
 
+class TrendCounts(msgspec.Struct):
+    """Samples of n items, named as in `records.PatternRows` and distinct, in the week that ends with some hour.
+
+    counts (168, n) uint32: hour h (unix seconds / 3,600) is in line h % 168, as in `kernels.trends`.
+    """
+
+    items: list[str]
+    counts: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
 class Partial(msgspec.Struct):
-    """What one shard gives to one round; `hour` (unix seconds / 3,600) is that of its trends."""
+    """What one shard gives to one round; `hour` (unix seconds / 3,600) is the last of its trends."""
 
     shard_id: str
     region: str
@@ -69,7 +88,7 @@ class Partial(msgspec.Struct):
     hour: int
     buckets: BucketSums
     contexts: ContextCounts
-    trends: TrendCells
+    trends: TrendCounts
     devices: int
     """Devices with patterns, each counted once."""
 
@@ -77,9 +96,11 @@ class Partial(msgspec.Struct):
 class Prototypes(msgspec.Struct):
     """n aggregated patterns, one a bucket: numbers (n,) int32, ascending.
 
-    As patterns: ids (n, 16) uint8, codes (n, 384) int8, rates (n,) float32 (the weighted mean), counts (n,) uint32,
-    contexts of the strings that stood most often. What backs them: quality (n,) float32 0..1, sources (n,) int64
-    distinct shards, devices (n,) int64 distinct devices.
+    As patterns: ids (n, 16) uint8, the same in every round; codes (n, 384) int8 of the weighted mean's direction; rates
+    (n,) float32, the weighted mean; counts (n,) uint32 of samples, at most 1,000,000; contexts of the strings that most
+    devices have. What backs them: quality (n,) float32 0..1, the mean resultant length of the weighted embeddings
+    (Mardia and Jupp, Directional Statistics, 9.2): 1 where all point one way; sources (n,) int64 distinct shards,
+    devices (n,) int64 distinct devices.
     """
 
     numbers: npt.NDArray[np.int32]
@@ -96,15 +117,23 @@ class Prototypes(msgspec.Struct):
         return len(self.numbers)
 
 
-class RegionTrends(NamedTuple):
-    """Merged counts of a region's shards, or of all ("global"): the items that score highest."""
+class RegionTrends(msgspec.Struct):
+    """The n items that score highest, best first, over a region's shards, or over all ("global").
+
+    scores (n,) float32: decayed samples as a share of the highest; counts (168, n) int64 as in `TrendCounts`.
+    """
 
     region: str
-    cells: TrendCells
+    items: list[str]
+    scores: npt.NDArray[np.float32]
+    counts: Counts
+
+    def __len__(self) -> int:
+        return len(self.items)
 
 
 class FederationResult(msgspec.Struct):
-    """What a round published. `at`: unix seconds; `hour` is that of the trends."""
+    """What a round published. `at`: unix seconds; `hour` is the last of the trends."""
 
     number: int
     at: int
@@ -128,20 +157,18 @@ class WrongRound(Exception):
 
 
 def encode(what: Partial | FederationResult) -> bytes:
-    """A partial or a round as bytes: a format number, then msgpack."""
-    return bytes((FORMAT,)) + _encoder.encode(what)
+    """A partial or a round as bytes: a format number, then msgpack, compressed."""
+    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(_encoder.encode(what))
 
 
 def decode_partial(content: bytes) -> Partial:
     """Raises `WrongRound`."""
     partial: Partial = _decode(content, _partials)
-    buckets, contexts = partial.buckets, partial.contexts
+    buckets, contexts, trends = partial.buckets, partial.contexts, partial.trends
     _check_columns(buckets.numbers, buckets.weights, buckets.samples, buckets.patterns, buckets.devices)
-    _check_columns(contexts.buckets, contexts.places, contexts.strings, contexts.counts)
-    if len(buckets.sums) != len(buckets) * DIM:
-        raise WrongRound(f"{len(buckets.sums)} sums for {len(buckets)} buckets")
-    buckets.sums = buckets.sums.reshape(-1, DIM)
-    _check_cells(partial.trends)
+    buckets.sums = _shaped(buckets.sums, len(buckets), DIM)
+    _check_columns(contexts.buckets, contexts.places, contexts.string_of, contexts.counts)
+    trends.counts = _shaped(trends.counts, HOURS, len(trends))
     return partial
 
 
@@ -149,13 +176,11 @@ def decode_result(content: bytes) -> FederationResult:
     """Raises `WrongRound`."""
     made: FederationResult = _decode(content, _results)
     found = made.prototypes
-    n = len(found.numbers)
-    if len(found.ids) != n * ID_BYTES or len(found.codes) != n * DIM:
-        raise WrongRound(f"ids or codes are not of {n} prototypes")
-    found.ids, found.codes = found.ids.reshape(n, ID_BYTES), found.codes.reshape(n, DIM)
+    found.ids, found.codes = _shaped(found.ids, len(found), ID_BYTES), _shaped(found.codes, len(found), DIM)
     _check_columns(*(getattr(found, name) for name in found.__struct_fields__))
     for region in made.trends:
-        _check_cells(region.cells)
+        _check_columns(region.items, region.scores)
+        region.counts = _shaped(region.counts, HOURS, len(region))
     return made
 
 
@@ -175,9 +200,23 @@ def _decode(content: bytes, decoder: Any) -> Any:
     if not content or content[0] != FORMAT:
         raise WrongRound(f"format {content[:1].hex() or 'none'}; this release reads {FORMAT}")
     try:
-        return decoder.decode(memoryview(content)[1:])
-    except (msgspec.MsgspecError, ValueError) as error:
+        return decoder.decode(_unpacked(memoryview(content)[1:]))
+    except (msgspec.MsgspecError, zstandard.ZstdError, ValueError) as error:
         raise WrongRound(f"it cannot be read: {error}") from error
+
+
+def _unpacked(frame: memoryview) -> bytes:
+    """A frame may declare any size: ROUND_BYTES_MAX are made at most, whatever it says."""
+    size = zstandard.get_frame_parameters(frame).content_size
+    if size > ROUND_BYTES_MAX:  # also if it declares none
+        raise WrongRound(f"it says it is {size} bytes unpacked, {ROUND_BYTES_MAX} are allowed")
+    return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+
+
+def _shaped(column: npt.NDArray[Any], n: int, d: int) -> npt.NDArray[Any]:
+    if len(column) != n * d:
+        raise WrongRound(f"{len(column)} numbers where {n} x {d} belong")
+    return column.reshape(n, d)
 
 
 def _check_columns(*columns: Any) -> None:
@@ -185,10 +224,7 @@ def _check_columns(*columns: Any) -> None:
         raise WrongRound("columns of different lengths")
 
 
-def _check_cells(cells: TrendCells) -> None:
-    _check_columns(cells.items, cells.hours, cells.counts)
-
-
+_ZSTD_LEVEL = 1
 _encoder = msgspec.msgpack.Encoder(enc_hook=_to_bytes)
 _partials = msgspec.msgpack.Decoder(Partial, dec_hook=_to_array)
 _results = msgspec.msgpack.Decoder(FederationResult, dec_hook=_to_array)

