@@ -18,6 +18,7 @@ HOURS = 168
 COUNT_MAX = 2**32 - 1
 
 Counts = npt.NDArray[np.uint32]
+SummedCounts = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 
@@ -59,10 +60,13 @@ def roll_hours(counts: Counts, scores: Scores, n_items: int, from_hour: int, to_
 
 
 @compiled
-def recompute_scores(counts: Counts, scores: Scores, start: int, stop: int, now_hour: int, decay: float) -> None:
+def recompute_scores(
+    counts: Counts | SummedCounts, scores: Scores, start: int, stop: int, now_hour: int, decay: float
+) -> None:
     """Set the scores of items start..stop-1 from their counts: the definition, free of rounding left over.
 
-    168 multiply-adds an item, oldest hour first (Horner). Twin: `recompute_scores`.
+    168 multiply-adds an item, oldest hour first (Horner): equal counts give equal bits, in whichever column. counts may
+    be int64, the sums of several shards. Twin: `recompute_scores`.
     """
     part = scores[start:stop]
     part[:] = 0.0

@@ -86,7 +86,8 @@ def _warm_trends() -> None:
     live = np.ones(1, np.uint8)
     trends.credit(counts, scores, 0, 0, 1)
     trends.roll_hours(counts, scores, 1, 0, 1, 0.95)
-    trends.recompute_scores(counts, scores, 0, 1, 1, 0.95)
+    for of in (counts, counts.astype(np.int64)):  # one shard's, and the sums of several
+        trends.recompute_scores(of, scores, 0, 1, 1, 0.95)
     trends.debit(counts, scores, 0, 1, 1, 0, 0.95)
     trends.top_k(scores, live, 1)
     trends.top_k(scores.astype(np.float32), live, 1)

@@ -80,9 +80,10 @@ def test_one_jump_equals_hour_by_hour(gap: int) -> None:
         assert not jumped.any() and not jumped_scores.any()
 
 
-def test_recompute_agrees_with_definition_for_a_part_of_the_items() -> None:
+@pytest.mark.parametrize(("dtype", "most"), [(np.uint32, 1_000_000), (np.int64, 1 << 40)])
+def test_recompute_agrees_with_definition_for_a_part_of_the_items(dtype: type[np.integer[Any]], most: int) -> None:
     rng = np.random.default_rng(1)
-    counts = rng.integers(0, 1_000_000, (trends.HOURS, 5)).astype(np.uint32)
+    counts = rng.integers(0, most, (trends.HOURS, 5)).astype(dtype)
     scores = np.full(5, -1.0)
     trends.recompute_scores(counts, scores, 1, 4, START_HOUR, 0.9)
     ages = (START_HOUR - np.arange(trends.HOURS)) % trends.HOURS

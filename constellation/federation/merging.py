@@ -1,0 +1,134 @@
+"""A round: the partials of shards become prototypes and trends. Pure: no I/O and no clock.
+
+Everything is summed as integers and divided only at the end, so any order of shards gives the same bits, and any split
+of devices over shards all but `sources` and what is selected by it. Memory does not grow with the number of shards: a
+partial is added to one accumulator and let go. Called by the worker.
+"""
+
+import math
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from constellation.federation.checks import check
+from constellation.federation.contexts import ContextTally
+from constellation.federation.terms import RefusedPartial, RoundTerms
+from constellation.federation.trends import TrendTally
+from constellation.limits import SAMPLE_COUNT_MAX
+from constellation.model import DIM, ID_BYTES
+from constellation.rounds import GLOBAL, FederationResult, Partial, Prototypes, RegionTrends
+from kernels.codes import quantise
+from kernels.contributions import empty_totals
+from kernels.sums import UNIT, WEIGHT_SCALE
+
+_NAMESPACE = uuid.UUID("5f0c7a52-9d0e-4c64-8a3b-1c1f3a0b7de4")
+"""Of prototypes' ids."""
+
+
+def _stop(refused: RefusedPartial) -> None:
+    raise refused
+
+
+class FederationCoordinator:
+    """Merges the partials of one round."""
+
+    def __init__(self, terms: RoundTerms) -> None:
+        self._terms = terms
+
+    def run_federation(
+        self, partials: Iterable[Partial], on_refused: Callable[[RefusedPartial], None] = _stop
+    ) -> FederationResult:
+        """The round of these partials, taken one at a time.
+
+        A partial that is refused has changed nothing; `on_refused` decides: it raises, or the round goes on without.
+        """
+        merged = _Merged(self._terms)
+        for partial in partials:
+            try:
+                merged.add(partial)
+            except RefusedPartial as refused:
+                on_refused(refused)
+        return merged.result()
+
+
+class _Merged:
+    """What the partials so far come to."""
+
+    def __init__(self, terms: RoundTerms) -> None:
+        self._terms = terms
+        self._totals = empty_totals(terms.buckets, DIM)
+        self._sources = np.zeros(terms.buckets, np.int64)
+        self._contexts = ContextTally()
+        self._trends: dict[str, TrendTally] = {}
+        self._reported: set[str] = set()
+        self._devices = 0
+
+    def add(self, partial: Partial) -> None:
+        """Raises `RefusedPartial`, with nothing changed."""
+        check(partial, self._terms)
+        if partial.shard_id in self._reported:
+            raise RefusedPartial(partial.shard_id, "it has reported already")
+        self._reported.add(partial.shard_id)
+        numbers = partial.buckets.numbers
+        for name, column in self._totals._asdict().items():
+            column[numbers] += getattr(partial.buckets, name)
+        self._sources[numbers] += 1
+        self._contexts.add(partial.contexts)
+        self._trends.setdefault(partial.region, TrendTally(self._terms.hour)).add(partial.trends, partial.hour)
+        self._devices += partial.devices
+
+    def result(self) -> FederationResult:
+        terms = self._terms
+        return FederationResult(
+            number=terms.round,
+            at=terms.at,
+            hour=terms.hour,
+            map_epoch=terms.map_epoch,
+            codebook_version=terms.codebook_version,
+            shards_expected=len(terms.shards),
+            shards_reported=len(self._reported),
+            patterns=int(self._totals.patterns.sum()),
+            devices=self._devices,
+            prototypes=self._prototypes(),
+            trends=self._top_trends(),
+        )
+
+    def _prototypes(self) -> Prototypes:
+        """Of the buckets that are backed and have a direction."""
+        terms, totals = self._terms, self._totals
+        backed = terms.backed(self._sources, totals.devices, len(terms.shards))
+        numbers = np.flatnonzero(backed & totals.sums.any(axis=1))
+        sums, weights, samples = totals.sums[numbers], totals.weights[numbers], totals.samples[numbers]
+        ids = b"".join(prototype_id(terms.codebook_version, bucket).bytes for bucket in numbers.tolist())
+        return Prototypes(
+            numbers=numbers.astype(np.int32),
+            ids=np.frombuffer(ids, np.uint8).reshape(-1, ID_BYTES),
+            codes=quantise(sums.astype(np.float32)),
+            rates=(weights / samples).astype(np.float32),
+            counts=np.clip(samples // WEIGHT_SCALE, 1, SAMPLE_COUNT_MAX).astype(np.uint32),
+            contexts=self._contexts.contexts(numbers.tolist(), terms),
+            quality=np.array([_length(*of) for of in zip(sums.tolist(), weights.tolist(), strict=True)], np.float32),
+            sources=self._sources[numbers],
+            devices=totals.devices[numbers],
+        )
+
+    def _top_trends(self) -> list[RegionTrends]:
+        everywhere = TrendTally(self._terms.hour)
+        shards = Counter(self._terms.shards.values())
+        found = []
+        for region, tally in sorted(self._trends.items()):
+            everywhere.add_region(tally)
+            found.append(tally.top(region, shards[region], self._terms))
+        return [*found, everywhere.top(GLOBAL, shards.total(), self._terms)]
+
+
+def prototype_id(codebook_version: int, bucket: int) -> uuid.UUID:
+    """The same in every round, so that a round updates a prototype."""
+    return uuid.uuid5(_NAMESPACE, f"{codebook_version}/{bucket}")
+
+
+def _length(sums: list[int], weight: int) -> float:
+    """Mean resultant length of embeddings that sum to `sums`, exact but for the last division."""
+    return min(1.0, math.isqrt(sum(x * x for x in sums)) / (UNIT * weight))

@@ -1,0 +1,55 @@
+"""What a round is held to: which shards are asked for what, and how many must stand behind anything it publishes."""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from constellation.rounds import GLOBAL
+
+HOUR_S = 3_600
+
+
+class RefusedPartial(Exception):
+    """A partial that does not belong into this round, or that cannot be true. Nothing of it was merged."""
+
+    def __init__(self, shard_id: str, why: str) -> None:
+        super().__init__(f"the partial of shard {shard_id!r} is refused: {why}")
+        self.shard_id = shard_id
+
+
+class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Fixed when a round is opened. `at`: unix seconds; `buckets`: centroids of the codebook; `shards`: every shard of
+    the maps, whether it will report or not, with its region."""
+
+    round: int
+    at: int
+    map_epoch: int
+    codebook_version: int
+    buckets: int
+    shards: dict[str, str]
+    min_source_count: int = 3
+    min_devices: int = 1
+    trends_max: int = 1_000
+    """Items published of a region."""
+
+    def __post_init__(self) -> None:
+        assert GLOBAL not in self.shards.values()
+        assert min(self.buckets, self.min_source_count, self.min_devices) > 0
+
+    @property
+    def hour(self) -> int:
+        """The last hour that trends count."""
+        return self.at // HOUR_S
+
+    def backed(
+        self, sources: npt.NDArray[np.int64], devices: npt.NDArray[np.int64], shards: int
+    ) -> npt.NDArray[np.bool_]:
+        """Which of n things may be published, reported by sources (n,) of that many shards and devices (n,).
+
+        Where there are fewer shards than `min_source_count`, all of them must report it, and as many distinct devices
+        as there should be shards.
+        """
+        devices_min = self.min_devices
+        if shards < self.min_source_count:
+            devices_min = max(devices_min, self.min_source_count)
+        return (sources >= min(shards, self.min_source_count)) & (devices >= devices_min)
