@@ -99,6 +99,37 @@ def pairwise_cosine(codes: Array, inv: Array, rows: Array) -> Array:
     return (unit @ unit.T).astype(np.float32)
 
 
+# K-means
+
+
+def plus_plus(codes: Array, inv: Array, k: int, rng: np.random.Generator) -> list[int]:
+    """A share of the total of 1 - the highest cosine to any row drawn before, walked to from the first row on."""
+    everyone, drawn, gaps = np.arange(len(codes)), list[int](), [1.0] * len(codes)
+    for _ in range(k):
+        left = list(itertools.accumulate(gaps))
+        share = rng.random() * left[-1]
+        row = next((row for row, reached in enumerate(left) if reached > share), len(codes) - 1)
+        drawn.append(row)
+        highest = np.max([cosines(codes, inv, everyone, codes[seed], inv[seed]) for seed in drawn], axis=0)
+        gaps = [0.0 if i in drawn else max(0.0, 1 - float(cosine)) for i, cosine in enumerate(highest)]
+    return drawn
+
+
+def lloyd(codes: Array, inv: Array, centroids: Array) -> tuple[Array, Array, float]:
+    """Cluster by cluster; empty ones get the farthest codes, in order."""
+    centroid_inv = inverse_norms(centroids)
+    nearest = nearest_centroid(codes, centroids, centroid_inv)
+    own = [float(cosines(codes, inv, np.array([i]), centroids[c], centroid_inv[c])[0]) for i, c in enumerate(nearest)]
+    farthest = iter(sorted(range(len(codes)), key=lambda i: (own[i], i)))
+    moved = []
+    for c in range(len(centroids)):
+        units = np.rint(codes[nearest == c].astype(np.float64) * inv[nearest == c, None].astype(np.float64) * 16_384)
+        total = units.sum(axis=0)
+        unit = (total / math.sqrt((total**2).sum() or 1)).astype(np.float32)
+        moved.append(quantise(unit[None])[0] if total.any() else codes[next(farthest)])
+    return np.array(moved), nearest, math.fsum(own) / len(own)
+
+
 # Sums: Python's unbounded integers
 
 

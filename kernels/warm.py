@@ -42,7 +42,11 @@ def _warm_scan() -> None:
         scan.scan_top_k(some, inv, both, some[0], query_inv, 1)
         scan.scan_all_top_k(some, inv, np.ones(2, np.uint8), 0, 2, some[0], query_inv, 1)
         scan.cosines(some, inv, both, some[0], query_inv)
-    scan.nearest_centroid(some, some, inv)
+    centroids, centroid_inv = some.copy(), inv.copy()
+    scan.nearest_centroid(some, centroids, centroid_inv)
+    centroids.setflags(write=False)  # as those of a codebook are
+    centroid_inv.setflags(write=False)
+    scan.nearest_centroid(some, centroids, centroid_inv)
     scan.pairwise_cosine(some, inv, both)
 
 

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "records": {"model"},
     "rounds": {"limits", "model", "kernels"},
     "codebook": {"model", "kernels"},
+    "codebooks": {"model", "catalogue", "codebook", "fleet", "kernels"},
     "wire": LEAVES | {"digest", "kernels"},
     "shard": LEAVES | {"digest", "records", "rounds", "codebook", "kernels"},
     "storage": LEAVES | {"records", "kernels"},
