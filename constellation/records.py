@@ -5,7 +5,7 @@ state under any settings and clock, and many coalesce into one. Made by `shard`,
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -167,11 +167,16 @@ def decode(record: bytes) -> Change:
         raise WrongRecord(f"a record of format {record[:1].hex() or 'none'}; this release reads format {FORMAT}")
     try:
         return _read(_decoder.decode(memoryview(record)[1:]))
-    except (msgspec.MsgspecError, ValueError, IndexError) as error:
+    except (msgspec.MsgspecError, ValueError, IndexError, RecursionError) as error:
         raise WrongRecord(f"a record that cannot be read: {error}") from error
 
 
-class _PackedItem(msgspec.Struct, array_like=True):
+_Two = Annotated[list[bytes], msgspec.Meta(min_length=2, max_length=2)]
+_Seven = Annotated[list[bytes], msgspec.Meta(min_length=7, max_length=7)]
+_Eleven = Annotated[list[bytes], msgspec.Meta(min_length=11, max_length=11)]
+
+
+class _PackedItem(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     number: int
     content_id: str
     title: str
@@ -179,19 +184,19 @@ class _PackedItem(msgspec.Struct, array_like=True):
     metadata: dict[str, Any] | None
 
 
-class _Packed(msgspec.Struct, array_like=True):
+class _Packed(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     version: int
     forgotten: list[Forgotten]
     content: list[_PackedItem]
-    devices: list[bytes]
-    gone: list[bytes]
-    patterns: list[bytes]
+    devices: _Seven
+    gone: _Two
+    patterns: _Eleven
     contexts: list[Context]
     context_of: bytes
     items: list[str]
     item_of: bytes
     trend_items: list[str]
-    trends: list[bytes]
+    trends: _Two
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -199,43 +204,54 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def _read(packed: _Packed) -> Change:
-    devices = iter(packed.devices)
-    patterns = iter(packed.patterns)
-    owners, ids = _ids(next(patterns)), _ids(next(patterns))
-    codes = np.frombuffer(next(patterns), np.int8).reshape(-1, DIM)
-    rates, counts = np.frombuffer(next(patterns), np.float32), np.frombuffer(next(patterns), np.uint32)
-    created_at, updated_at = np.frombuffer(next(patterns), np.int64), np.frombuffer(next(patterns), np.int64)
-    entered, versions = np.frombuffer(next(patterns), np.int64), np.frombuffer(next(patterns), np.int64)
-    item_samples, item_hours = np.frombuffer(next(patterns), np.uint32), np.frombuffer(next(patterns), np.uint32)
+    """Raises ValueError and IndexError where columns do not belong together."""
+    device_ids, sequences, fingerprints, cursors, last_syncs, credit_hours, credit_used = packed.devices
+    gone_owners, gone_ids = packed.gone
+    owners, ids, codes, rates, counts, created_at, updated_at, entered, versions, samples, hours = packed.patterns
+    trend_hours, trend_counts = packed.trends
+    devices, gone, patterns = (len(column) // ID_BYTES for column in (device_ids, gone_ids, ids))
+    trends = len(packed.trend_items)
     return Change(
         version=packed.version,
         forgotten=packed.forgotten,
         content=[
-            NumberedItem(i.number, ContentItem(i.content_id, i.title, np.frombuffer(i.code, np.int8), i.metadata))
+            NumberedItem(i.number, ContentItem(i.content_id, i.title, _array(i.code, np.int8, DIM), i.metadata))
             for i in packed.content
         ],
         devices=DeviceRows(
-            ids=_ids(next(devices)),
-            sequences=np.frombuffer(next(devices), np.int64),
-            fingerprints=np.frombuffer(next(devices), np.uint64),
-            cursors=np.frombuffer(next(devices), np.int64),
-            last_syncs=np.frombuffer(next(devices), np.int64),
-            credit_hours=np.frombuffer(next(devices), np.uint32),
-            credit_used=np.frombuffer(next(devices), np.uint32),
+            ids=_array(device_ids, np.uint8, devices, ID_BYTES),
+            sequences=_array(sequences, np.int64, devices),
+            fingerprints=_array(fingerprints, np.uint64, devices),
+            cursors=_array(cursors, np.int64, devices),
+            last_syncs=_array(last_syncs, np.int64, devices),
+            credit_hours=_array(credit_hours, np.uint32, devices),
+            credit_used=_array(credit_used, np.uint32, devices),
         ),
-        gone=PatternKeys(*map(_ids, packed.gone)),
+        gone=PatternKeys(
+            owners=_array(gone_owners, np.uint8, gone, ID_BYTES), ids=_array(gone_ids, np.uint8, gone, ID_BYTES)
+        ),
         patterns=PatternRows(
-            owners=owners,
+            owners=_array(owners, np.uint8, patterns, ID_BYTES),
             patterns=PatternBatch(
-                ids, codes, rates, counts, created_at, updated_at, _each(packed.contexts, packed.context_of)
+                ids=_array(ids, np.uint8, patterns, ID_BYTES),
+                codes=_array(codes, np.int8, patterns, DIM),
+                rates=_array(rates, np.float32, patterns),
+                counts=_array(counts, np.uint32, patterns),
+                created_at=_array(created_at, np.int64, patterns),
+                updated_at=_array(updated_at, np.int64, patterns),
+                contexts=_each(packed.contexts, packed.context_of, patterns),
             ),
-            entered=entered,
-            versions=versions,
-            items=_each(packed.items, packed.item_of),
-            item_samples=item_samples,
-            item_hours=item_hours,
+            entered=_array(entered, np.int64, patterns),
+            versions=_array(versions, np.int64, patterns),
+            items=_each(packed.items, packed.item_of, patterns),
+            item_samples=_array(samples, np.uint32, patterns),
+            item_hours=_array(hours, np.uint32, patterns),
         ),
-        trends=TrendCells(packed.trend_items, *(np.frombuffer(column, np.uint32) for column in packed.trends)),
+        trends=TrendCells(
+            items=packed.trend_items,
+            hours=_array(trend_hours, np.uint32, trends),
+            counts=_array(trend_counts, np.uint32, trends),
+        ),
     )
 
 
@@ -246,10 +262,11 @@ def _distinct(values: Sequence[Hashable]) -> tuple[list[Any], bytes]:
     return list(numbers), np.array(number_of, np.uint32).tobytes()
 
 
-def _each(distinct: list[Any], number_of: bytes) -> list[Any]:
-    """The values, equal ones the same object."""
-    return [distinct[number] for number in np.frombuffer(number_of, np.uint32).tolist()]
+def _each(distinct: list[Any], number_of: bytes, n: int) -> list[Any]:
+    """The n values, equal ones the same object."""
+    return [distinct[number] for number in _array(number_of, np.uint32, n).tolist()]
 
 
-def _ids(column: bytes) -> Ids:
-    return np.frombuffer(column, np.uint8).reshape(-1, ID_BYTES)
+def _array(column: bytes, kind: type, *shape: int) -> npt.NDArray[Any]:
+    """Raises ValueError if the bytes are not as many."""
+    return np.frombuffer(column, kind).reshape(shape)

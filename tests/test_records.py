@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from constellation import records
 from constellation.model import DIM, ContentItem, Context, Ids, PatternBatch
@@ -100,3 +102,71 @@ def test_every_torn_record_is_refused(rng: np.random.Generator) -> None:
 def test_a_record_of_another_format_is_refused() -> None:
     with pytest.raises(WrongRecord, match="format"):
         decode(bytes((records.FORMAT + 1,)) + encode(empty_change())[1:])
+
+
+PARTS = st.recursive(
+    st.none() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9) | st.binary(max_size=40),
+    lambda inner: st.lists(inner, max_size=12) | st.dictionaries(st.text(max_size=3) | st.integers(0, 9), inner),
+    max_leaves=9,
+)
+RECORDS = [encode(some_change(n, np.random.default_rng(n))) for n in (0, 1, 3)]
+
+
+def hold_together(change: Change) -> bool:
+    """Are all columns of one table as long?"""
+    batch = change.patterns.patterns
+    tables = (change.devices, change.gone, change.trends, change.patterns, batch)
+    lengths = [{len(getattr(rows, name)) for name in rows.__struct_fields__} for rows in tables]
+    return all(len(of_table) == 1 for of_table in lengths) and len(batch) == len(change.patterns)
+
+
+def is_refused_or_right(record: bytes) -> bool:
+    """Right: what was read comes back from bytes as it is."""
+    try:
+        change = decode(record)
+    except WrongRecord:
+        return True
+    return hold_together(change) and plain(decode(encode(change))) == plain(change)
+
+
+@given(st.sampled_from(RECORDS), st.lists(st.tuples(st.integers(0), st.integers(0, 9), st.binary(max_size=9))))
+def test_damaged_bytes_are_refused_or_another_record(record: bytes, edits: list[tuple[int, int, bytes]]) -> None:
+    for at, gone, instead in edits:
+        start = 1 + at % len(record)
+        record = record[:start] + instead + record[start + gone :]
+    assert is_refused_or_right(record)
+
+
+@given(st.sampled_from(RECORDS), st.integers(0, 11), PARTS, st.integers(0, 13))
+def test_hostile_parts_are_refused_or_another_record(record: bytes, at: int, part: object, length: int) -> None:
+    parts = msgspec.msgpack.decode(record[1:])
+    parts[at] = part
+    assert is_refused_or_right(record[:1] + msgspec.msgpack.encode(parts))
+    assert is_refused_or_right(record[:1] + msgspec.msgpack.encode((parts * 2)[:length]))
+
+
+@pytest.mark.parametrize("change", ["one byte more", "one row less", "one column more", "one column less"])
+def test_columns_that_do_not_belong_together_are_refused(change: str) -> None:
+    for table in (3, 4, 5, 11):
+        for column in range(len(msgspec.msgpack.decode(RECORDS[-1][1:])[table])):
+            parts = msgspec.msgpack.decode(RECORDS[-1][1:])
+            columns = parts[table]
+            if change == "one byte more":
+                columns[column] += b"\0"
+            elif change == "one row less":
+                columns[column] = columns[column][: len(columns[column]) * 2 // 3]
+            elif change == "one column more":
+                columns.insert(column, columns[column])
+            else:
+                del columns[column]
+            with pytest.raises(WrongRecord):
+                decode(RECORDS[-1][:1] + msgspec.msgpack.encode(parts))
+
+
+def test_nested_without_end_is_refused() -> None:
+    parts = msgspec.msgpack.decode(RECORDS[-1][1:])
+    parts[2][0][4] = {"genre": 0}
+    record = RECORDS[-1][:1] + msgspec.msgpack.encode(parts)
+    before, after = record.split(b"\x81\xa5genre\x00")
+    with pytest.raises(WrongRecord, match="recursion"):
+        decode(before + b"\x81\xa5genre" + b"\x91" * 100_000 + b"\x00" + after)

@@ -30,6 +30,7 @@ from urllib.parse import urlencode
 import psutil
 
 from constellation.storage.database import DatabaseUnavailable
+from constellation.storage.frames import sync_folder
 
 MAJOR_VERSION = 18
 USER = "constellation"
@@ -257,7 +258,7 @@ def _make_cluster(cluster: Path, binaries: Path, account: "Account | None", *, d
         said = "\n  ".join(made.stdout.splitlines()[-LOG_TAIL_LINES:])
         raise DatabaseUnavailable(f"initdb could not make {cluster}, it ended with {made.returncode}:\n  {said}")
     unfinished.rename(cluster)
-    _sync_directory(cluster.parent)
+    sync_folder(cluster.parent)
 
 
 def _check_cluster(cluster: Path, account: "Account | None") -> None:
@@ -452,11 +453,3 @@ def _make_directory(directory: Path, account: Account | None) -> None:
     directory.mkdir(mode=0o700)
     if account is not None:
         os.chown(directory, account.uid, account.gid)
-
-
-def _sync_directory(directory: Path) -> None:
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

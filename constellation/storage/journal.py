@@ -20,7 +20,6 @@ One process uses a journal at a time (`lock.OwnerLock`), and one thread at a tim
 """
 
 import asyncio
-import os
 import secrets
 import sqlite3
 import struct
@@ -32,6 +31,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import xxhash
+
+from constellation.storage.frames import sync_folder
 
 FORMAT = 1
 """Of the file, in its user_version."""
@@ -456,7 +457,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             db.execute(statement)
         db.execute("INSERT INTO header VALUES (?, 0, 0)", (secrets.token_bytes(ID_BYTES),))
         db.execute("COMMIT")
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     elif (application := db.execute("PRAGMA application_id").fetchone()[0]) != _APPLICATION_ID:
         raise JournalFailed(f"{path} is not a journal: its application id is {application}, not {_APPLICATION_ID}")
     elif version != FORMAT:
@@ -492,12 +493,3 @@ def _meta_checksum(key: str, value: bytes) -> bytes:
     digest = xxhash.xxh64(struct.pack("<q", len(name)) + name)
     digest.update(value)
     return digest.digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new file's name survives a crash of the system."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,10 +12,8 @@ Constraints, what must hold:
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +26,9 @@ from constellation.storage.frames import Form, Writer, WrongFile
 from constellation.storage.journal import Journal
 
 FILE = "snapshot"
-FORM = Form("snapshot", b"constellation snapshot", 1)
+FORM = Form("snapshot", b"constellation snapshot", 2)
 LEVEL = -1
 """Of zstd: embeddings and ids, which are nearly all of it, hardly get smaller, so nothing is spent on them."""
-SYNCED_BYTES = 16 << 20
-"""After so many the file is synced, so that the disk never has much of it to write while a journal's commit waits."""
 
 _HEADER, _CHANGE, _PLACES = 1, 2, 3
 _LOOK_EVERY_S = 1.0
@@ -128,14 +124,16 @@ class Snapshots:
         header = Header(__version__, bytes.fromhex(self._journal.id), self._journal.tail, shard.layout())
         pieces = shard.pieces(limits.SNAPSHOT_PATTERNS_PER_TURN)
         try:
-            async with _writing(self._folder, header) as unfinished:
+            with frames.writing(self._folder / FILE, FORM, LEVEL) as file:
+                await _in_thread(file.frame, _HEADER, msgspec.msgpack.encode(header))
                 while True:
                     piece_at = time.perf_counter()
                     self._commit()  # nothing that a crash could undo is in a piece
                     if (piece := next(pieces, None)) is None:
                         break
-                    await unfinished.put(piece)
+                    await _in_thread(_put, file, encode(piece.change), piece.places)
                     await asyncio.sleep(pause * (time.perf_counter() - piece_at))
+                await _in_thread(file.end, b"")
         except OSError as error:
             _log.warning("no snapshot was taken", extra={"why": str(error)})
             self.position = None
@@ -148,42 +146,16 @@ class Snapshots:
         return self._journal.tail - (-1 if self.position is None else self.position)
 
 
-class _Unfinished:
-    """A snapshot that is being written."""
-
-    def __init__(self, writer: Writer, descriptor: int) -> None:
-        self._writer, self._descriptor = writer, descriptor
-        self._unsynced = 0
-
-    async def put(self, piece: Piece) -> None:
-        """Encoded in this turn of the loop, written in a thread. Raises OSError."""
-        writing = asyncio.ensure_future(asyncio.to_thread(self._put, encode(piece.change), piece.places))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])  # the file must not be closed under the thread
-            raise
-
-    def _put(self, change: bytes, places: bytes) -> None:
-        self._writer.frame(_CHANGE, change)
-        self._writer.frame(_PLACES, places)
-        self._unsynced += len(change) + len(places)
-        if self._unsynced > SYNCED_BYTES:
-            os.fdatasync(self._descriptor)
-            self._unsynced = 0
-
-
-@asynccontextmanager
-async def _writing(folder: Path, header: Header) -> AsyncIterator[_Unfinished]:
-    """Write a snapshot; it replaces the one before when the block ends well. Raises OSError."""
-    part = folder / f"{FILE}.part"
+async def _in_thread(work: Callable[..., None], *arguments: object) -> None:
+    """Waits for its end also when it is cancelled: the file must not be closed under the thread."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as file:
-            writer = Writer(file, FORM, LEVEL)
-            writer.frame(_HEADER, msgspec.msgpack.encode(header))
-            yield _Unfinished(writer, file.fileno())
-            writer.end(b"")
-        part.replace(folder / FILE)
-    except BaseException:
-        part.unlink(missing_ok=True)
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
         raise
+
+
+def _put(file: Writer, change: bytes, places: bytes) -> None:
+    file.frame(_CHANGE, change)
+    file.frame(_PLACES, places)
