@@ -7,6 +7,7 @@ Constraints, what must hold:
 - One process per data directory (`OwnerLock`) and per database (`Database.claim`).
 - `kept` returns only for what is on disk; where that failed, this keeper keeps nothing more until it is `reopened` and
   a shard is restored anew, because nobody knows what of the failed commit is on disk.
+- What a shard holds that could not be kept goes nowhere: neither into the database nor into a snapshot.
 """
 
 import asyncio
@@ -155,7 +156,7 @@ class JournaledKeeper:
         return self._claim.tombstone_key
 
     def admit(self) -> None:
-        if self.journal.failed:
+        if self._shard is None or self._journal_failed.is_set() or self.journal.failed:
             raise StorageFailed("the journal cannot be written", retry_after_s=limits.RETRY_AFTER_S)
         if not self.journal.room_for(limits.BODY_BYTES_MAX):
             raise StorageFailed(
@@ -192,16 +193,17 @@ class JournaledKeeper:
 
     def begin(self, shard: Kept) -> None:
         self._shard = shard
-        self.write_behind = WriteBehind(self._database, self.journal, self._claim_again, shard.read)
+        self.write_behind = WriteBehind(self._database, self.journal, self._commit, self._claim_again, shard.read)
         self.write_behind.begin(self._claim)
         for position, record in self.journal.read(self._claim.position):
             self.write_behind.note(decode(record), position)
 
     def keep(self, change: Change | None) -> int:
-        if change is None:
-            return self.journal.tail
         assert self.write_behind is not None
         try:
+            self._must_work()
+            if change is None:
+                return self.journal.tail
             position = self.journal.append(encode(change))
         except (JournalFull, JournalFailed) as error:
             self._journal_failed.set()
@@ -232,6 +234,7 @@ class JournaledKeeper:
 
     async def reopen(self) -> None:
         path, max_bytes = Path(self._settings.data_dir) / JOURNAL_FILE, self._settings.journal_max_bytes
+        self._shard = None
         self.journal.close()
         while True:
             try:
@@ -318,13 +321,17 @@ class JournaledKeeper:
 
     def _commit(self) -> None:
         """What the shard holds is on disk afterwards. Raises `JournalFailed`."""
-        if self._journal_failed.is_set():
-            raise JournalFailed("the journal could not be written")
+        self._must_work()
         self.journal.commit()
 
     async def _watch_journal(self) -> None:
         await self._journal_failed.wait()
-        raise JournalFailed("the journal could not be written")
+        self._must_work()
+
+    def _must_work(self) -> None:
+        """Raises `JournalFailed` when the shard holds what was refused, or is not there."""
+        if self._shard is None or self._journal_failed.is_set():
+            raise JournalFailed("the journal could not be written")
 
     def _keep_after(self) -> int:
         """What is behind this position is needed: by the database, or to go on from the snapshot."""

@@ -42,11 +42,22 @@ class Backlog(NamedTuple):
 
 
 class WriteBehind:
-    """The way of a shard's changes into its database; `claim` reconnects and returns where the database stands."""
+    """The way of a shard's changes into its database.
 
-    def __init__(self, database: Database, journal: Journal, claim: Callable[[], Awaitable[Claim]], read: Read) -> None:
+    `commit` makes durable all that `read` would give, or raises `JournalFailed`; `claim` reconnects and returns where
+    the database stands.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        commit: Callable[[], None],
+        claim: Callable[[], Awaitable[Claim]],
+        read: Read,
+    ) -> None:
         self._database, self._journal, self._read = database, journal, read
-        self._claim_again = claim
+        self._commit, self._claim_again = commit, claim
         self._claim: Claim | None = None
         self._dirty = Dirty()
         self._wake = asyncio.Event()
@@ -80,7 +91,7 @@ class WriteBehind:
         return Backlog(self._journal.tail - self.flushed, time.monotonic() - self._clean_at)
 
     async def run(self) -> None:
-        """Write for ever. Raises `Fenced` and `Behind`, when this process must stop."""
+        """Write for ever. Raises `JournalFailed`; `Fenced` and `Behind`, when this process must stop."""
         while True:
             await self._pause()
             try:
@@ -89,7 +100,7 @@ class WriteBehind:
                 self._fail(error)
 
     async def flush(self) -> None:
-        """Write all that is dirty now. Raises `DatabaseUnavailable`, `Fenced`, `Behind`."""
+        """Write all that is dirty now. Raises `DatabaseUnavailable`, `JournalFailed`, `Fenced`, `Behind`."""
         claim = await self._claimed()
         end = self._journal.tail
         while len(self._dirty) and (self._dirty.since() or 0) <= end:
@@ -97,7 +108,7 @@ class WriteBehind:
         self._failures, self.unavailable = 0, ""
 
     async def _write_batch(self, claim: Claim) -> None:
-        self._journal.commit()  # only what is on disk may be written; what the read sees is no newer than this
+        self._commit()  # only what is on disk may be written; what the read sees is no newer than this
         batch = self._dirty.take(limits.FLUSH_PATTERNS_MAX, limits.FLUSH_TITLES_MAX, limits.FLUSH_CELLS_MAX)
         position = self._journal.tail
         since = self._dirty.since()
@@ -137,7 +148,7 @@ class WriteBehind:
             )
         _log.warning("the database went back", extra={"from": self.flushed, "to": position})
         self.flushed = position
-        self._journal.commit()
+        self._commit()
         end = self._journal.tail
         lacking = Dirty()
         for at, record in self._journal.read(position):

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
+from constellation.config import Settings
+from constellation.shard import Shard
 from constellation.storage import embedded
 from constellation.storage.database import connect
 from constellation.storage.embedded import EmbeddedServer
+from constellation.storage.keeper import JournaledKeeper, open_keeper
 from constellation.storage.loading import load
 from tests.api.process import Server, command, environment, serving
 
@@ -53,6 +56,18 @@ async def stop(server: Server) -> None:
     """As an operator does; it says that all went well."""
     server.terminate()
     assert await asyncio.to_thread(server.wait) == 0
+
+
+async def restored(settings: Settings) -> tuple[JournaledKeeper, Shard]:
+    """A shard in this process, and what keeps it; nothing runs in the background."""
+    keeper = await open_keeper(settings)
+    assert isinstance(keeper, JournaledKeeper)
+    shard = Shard(settings, time.time(), keeper.tombstone_key)
+    await keeper.restore(shard)
+    for _ in shard.restored():
+        pass
+    keeper.begin(shard)
+    return keeper, shard
 
 
 async def refused(*options: str, extra: Mapping[str, str] | None = None) -> str:

@@ -11,10 +11,10 @@ from constellation import limits
 from constellation.config import Settings
 from constellation.shard import Shard
 from constellation.storage import database as databases
-from constellation.storage.keeper import Keeper, open_keeper
+from constellation.storage.keeper import Keeper
 from tests.durability.ledger import Ledger, Tv, request_of
-from tests.durability.life import SOAKING, stored, until
-from tests.durability.test_failover import Pair, cut_off, has_all, query, replicated
+from tests.durability.life import SOAKING, restored, stored, until
+from tests.durability.test_failover import cut_off, has_all, query, replicated
 
 
 @pytest.mark.skipif(not SOAKING, reason="half a minute of timeouts; CONSTELLATION_SOAK=1 runs it")
@@ -29,7 +29,16 @@ def test_standby_behind_a_primary_that_went_silent_is_caught_up(
         ledger = Ledger(rng)
         before, after = ledger.tvs[:4], ledger.tvs[4:]
         async with replicated(folder) as pair:
-            keeper, shard = await _restored(folder, pair)
+            keeper, shard = await restored(
+                Settings(
+                    data_dir=str(folder / "shard"),
+                    database_url=pair.url,
+                    max_devices=1_000,
+                    max_patterns=10_000,
+                    quality_threshold=0.5,
+                    serve_threshold=0.5,
+                )
+            )
             working = asyncio.create_task(keeper.run())
             try:
                 await _sync(ledger, ledger.tvs, keeper, shard)
@@ -48,24 +57,6 @@ def test_standby_behind_a_primary_that_went_silent_is_caught_up(
                 await keeper.close()
 
     asyncio.run(scenario())
-
-
-async def _restored(folder: Path, pair: Pair) -> tuple[Keeper, Shard]:
-    settings = Settings(
-        data_dir=str(folder / "shard"),
-        database_url=pair.url,
-        max_devices=1_000,
-        max_patterns=10_000,
-        quality_threshold=0.5,
-        serve_threshold=0.5,
-    )
-    keeper = await open_keeper(settings)
-    shard = Shard(settings, time.time(), keeper.tombstone_key)
-    await keeper.restore(shard)
-    for _ in shard.restored():
-        pass
-    keeper.begin(shard)
-    return keeper, shard
 
 
 async def _sync(ledger: Ledger, tvs: list[Tv], keeper: Keeper, shard: Shard) -> None:
