@@ -118,6 +118,8 @@ def build(version: int, sections: Mapping[str, bytes]) -> Codebook:
     codes = np.frombuffer(centroids, np.int8).reshape(size, DIM)
     if (zero := check_codes(codes.copy())) >= 0:
         raise _damaged(f"its centroid {zero} is zero")
+    if (codes == -128).any():
+        raise _damaged("a component of its centroids is -128, they lie from -127 to 127")
     inverse = inverse_norms(codes.copy())
     inverse.setflags(write=False)
     return Codebook(version, dict(sections), codes, inverse)

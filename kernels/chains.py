@@ -31,6 +31,25 @@ def rows_of(first: Links, following: Links, device: int) -> Any:
 
 
 @compiled
+def rows_of_many(first: Links, following: Links, devices: Links) -> Any:
+    """Rows of each of devices (m,) int32: starts (m + 1,) int64, rows (n,) int32, newest first."""
+    starts = np.zeros(devices.shape[0] + 1, np.int64)
+    for i in range(devices.shape[0]):
+        starts[i + 1] = starts[i]
+        row = first[devices[i]]
+        while row >= 0:
+            starts[i + 1] += 1
+            row = following[row]
+    rows = np.empty(starts[-1], np.int32)
+    for i in range(devices.shape[0]):
+        row = first[devices[i]]
+        for at in range(starts[i], starts[i + 1]):
+            rows[at] = row
+            row = following[row]
+    return starts, rows
+
+
+@compiled
 def link(first: Links, following: Links, device: int, row: int) -> None:
     """Put a row, which is in no chain, at the head of the device's."""
     following[row] = first[device]

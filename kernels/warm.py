@@ -141,5 +141,6 @@ def _warm_chains() -> None:
     chains.link(first, following, 0, 0)
     chains.link(first, following, 0, 1)
     chains.rows_of(first, following, 0)
+    chains.rows_of_many(first, following, np.zeros(1, np.int32))
     chains.link_all(np.full(1, -1, np.int32), following.copy(), np.zeros(2, np.int32), np.zeros(1, np.int32))
     chains.unlink(first, following, 0, 0)

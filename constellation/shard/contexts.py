@@ -76,6 +76,10 @@ class ContextTable:
                 if not self._uses[number]:
                     self._leave(number)
 
+    def string(self, number: int) -> str:
+        """What is in use under a number."""
+        return self._strings[number] or ""
+
     def context(self, words: Words) -> Context:
         """The context that was interned as these words."""
         return self.contexts(words.reshape(1, WORDS))[0]

@@ -69,6 +69,11 @@ class Devices:
         self._keys.insert_many(rows)
         return rows
 
+    def run(self, start: int, patterns: int) -> int:
+        """The end of a run of rows from `start` on that have about so many patterns, or are so many."""
+        counts = self.patterns[start : min(start + patterns, self.rows.high)]
+        return start + max(1, int(np.searchsorted(np.cumsum(counts, dtype=np.int64), patterns)))
+
     def touch(self, row: int, now: int) -> None:
         """The device synced at `now` (unix seconds)."""
         self.active.leave(int(self.last_sync[row]), now)

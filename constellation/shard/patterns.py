@@ -39,6 +39,8 @@ class Patterns:
         self.credited_samples = memory.column(capacity, np.uint32)
         self.credited_hour = memory.column(capacity, np.uint32)
         self.contexts = ContextTable()
+        self.derived: list[Rows] = []
+        """Columns of others, (capacity,) int32, that follow from the code: 0 in a row that was written."""
         self._keys = KeyTable(self.devices, self.ids, seed)
 
     def __len__(self) -> int:
@@ -78,6 +80,8 @@ class Patterns:
         self.contexts.release(self.words[row])
         self.words[row] = words
         self.codes[row] = batch.codes[i]
+        for column in self.derived:
+            column[row] = 0
         self.inverse[row] = inverse_norms(batch.codes[i : i + 1])[0]
         self.rates[row] = batch.rates[i]
         self.counts[row] = batch.counts[i]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from constellation.model import Rows
 from constellation.records import Change, Forgotten, NumberedItem, Piece, empty_change
 from constellation.shard.tables import Tables
 from constellation.shard.tombstones import Tombstones
@@ -37,7 +36,7 @@ class Pieces:
             yield Piece(self._change())
         row = 0
         while row < self._tables.devices.rows.high:
-            stop = self._stop(row)
+            stop = self._tables.devices.run(row, self._patterns_at_once)
             yield self._devices(row, stop)
             row = stop
         for cells in self._tables.trends.cells():
@@ -55,17 +54,10 @@ class Pieces:
         self._titles = stop
         return change
 
-    def _stop(self, row: int) -> int:
-        """The end of a run of device rows that have about so many patterns, or are so many."""
-        devices, most = self._tables.devices, self._patterns_at_once
-        counts = devices.patterns[row : min(row + most, devices.rows.high)]
-        return row + max(1, int(np.searchsorted(np.cumsum(counts, dtype=np.int64), most)))
-
     def _devices(self, row: int, stop: int) -> Piece:
         devices, patterns = self._tables.devices, self._tables.patterns
         in_use = (row + np.flatnonzero(devices.last_sync[row:stop])).astype(np.int32)
-        chained = [chains.rows_of(devices.first, patterns.following, device) for device in in_use.tolist()]
-        rows: Rows = np.concatenate([np.empty(0, np.int32), *chained])
+        _, rows = chains.rows_of_many(devices.first, patterns.following, in_use)
         change = self._change()
         change.devices = self._tables.changes.gather_devices(in_use)
         change.patterns = self._tables.changes.gather_patterns(rows)

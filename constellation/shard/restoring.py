@@ -119,6 +119,8 @@ class Restoring:
         at = _stretch(rows)
         patterns.words[at] = patterns.contexts.intern_many(batch.contexts)
         patterns.codes[at] = batch.codes
+        for column in patterns.derived:
+            column[at] = 0
         patterns.inverse[at] = inverse_norms(batch.codes)
         patterns.rates[at] = batch.rates
         patterns.counts[at] = batch.counts

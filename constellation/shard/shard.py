@@ -6,10 +6,11 @@ Called by `api`, one call at a time; no method waits.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from constellation.codebook import Codebook, default_codebook
 from constellation.config import Settings
 from constellation.digest import answer_digest
 from constellation.errors import SequenceConflict, ShardFull
@@ -26,8 +27,10 @@ from constellation.model import (
     Trend,
 )
 from constellation.records import Change, Forgotten, Piece, TrendCells
+from constellation.rounds import Partial
 from constellation.shard.asking import Asking
 from constellation.shard.devices import BYTES_PER_DEVICE
+from constellation.shard.federating import Federating
 from constellation.shard.patterns import BYTES_PER_PATTERN
 from constellation.shard.pieces import Pieces
 from constellation.shard.restoring import Restoring
@@ -42,7 +45,13 @@ LOOKED_AT_PER_STEP = 100_000
 class Shard:
     """All state of one shard, empty at first, bounded by the settings."""
 
-    def __init__(self, settings: Settings, now: float = 0.0, tombstone_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: float = 0.0,
+        tombstone_key: bytes | None = None,
+        codebook: Codebook | None = None,
+    ) -> None:
         """`now` (unix seconds): versions are above those of every earlier life of the shard."""
         tables = Tables(settings, secrets.randbits(128))  # nothing that a caller sees depends on the seed
         self._tables = tables
@@ -53,6 +62,7 @@ class Shard:
         self._taking = Taking(settings, tables)
         self._asking = Asking(tables)
         self._restoring = Restoring(tables, self._tombstones, settings.serve_threshold)
+        self._federating = Federating(settings, tables, codebook or default_codebook())
         self._ttl_s = settings.device_ttl_days * DAY_S
         self._version = self._version_at(now)
         self._expired_to = 0
@@ -87,7 +97,8 @@ class Shard:
             device = self._devices.add(request.device_id)
         moment = Moment(int(now), self._trends.hour(now), self._next_version(now))
         seen_on = int(self._devices.last_sync[device]) // SEEN_EVERY_S
-        accepted = self._taking.take(device, request.delta, prepared, moment)
+        with self._federating.counted_anew(device):
+            accepted = self._taking.take(device, request.delta, prepared, moment)
         self._remember(device, request.delta)
         self._devices.touch(device, int(now))
         if self._changes.pending or int(self._devices.last_sync[device]) // SEEN_EVERY_S != seen_on:
@@ -143,7 +154,8 @@ class Shard:
 
     def _forget(self, device: int, tombstone: bytes, now: float) -> None:
         self._trends.hour(now)
-        self._taking.forget(device)
+        with self._federating.counted_anew(device):
+            self._taking.forget(device)
         sequence = int(self._devices.sequence[device])
         device_id = self._devices.ids[device].tobytes()
         self._devices.drop(device, int(now))
@@ -205,7 +217,19 @@ class Shard:
 
     def maintain(self) -> bool:
         """One bounded step of background work; True if more is waiting. Changes no answer but for its recall."""
-        return self._index.settle() | self._content.maintain()
+        return self._index.settle() | self._content.maintain() | self._federating.settle()
+
+    def use(self, codebook: Codebook) -> None:
+        """Group the patterns by this codebook too, from now on: `maintain` does it. The one before stays."""
+        self._federating.use(codebook)
+
+    def codebook_version(self) -> int:
+        """The newest under which every pattern is in its bucket; 0 before the first is."""
+        return self._federating.version
+
+    def partial(self, number: int, map_epoch: int, codebook_version: int) -> Generator[None, None, Partial | None]:
+        """What the shard gives to a round, returned after steps of about 1 ms; None if it is not grouped that way."""
+        return self._federating.partial(number, map_epoch, codebook_version)
 
     def _is_duplicate(self, device: int, delta: Delta) -> bool:
         """Was this delta, or a later one, applied already? Raises SequenceConflict if another was in its place."""

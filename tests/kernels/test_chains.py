@@ -1,5 +1,6 @@
 """Chains against a dict of lists."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ class ChainsMachine(RuleBasedStateMachine):
             rows = chains.rows_of(self.first, self.following, device)
             assert rows.dtype == np.int32
             assert rows.tolist() == self.twin.rows_of(device)
+        order = [*range(DEVICES), 0]
+        starts, rows = chains.rows_of_many(self.first, self.following, np.array(order, np.int32))
+        parts = [rows[start:stop].tolist() for start, stop in itertools.pairwise(starts)]
+        assert rows.dtype == np.int32 and parts == [self.twin.rows_of(device) for device in order]
 
 
 ChainsMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)

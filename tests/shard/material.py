@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from constellation.codebook import CENTROIDS, Codebook, build
 from constellation.config import Settings
 from constellation.model import (
     DIM,
@@ -56,6 +57,13 @@ def _code_bytes(number: int) -> bytes:
 def code_of(number: int) -> Codes:
     """(384,) of a direction of its own, unlike any other's."""
     return np.frombuffer(bytearray(_code_bytes(number)), np.int8)
+
+
+@functools.cache
+def codebook(version: int, size: int) -> Codebook:
+    """Directions of its own, and some patterns'."""
+    codes = np.array([code_of(1_000 * (number % 3 > 0) * version + number) for number in range(size)])
+    return build(version, {CENTROIDS: codes.tobytes()})
 
 
 def context_of(number: int) -> Context:

@@ -1,13 +1,16 @@
 """The shard as a dict: the rules of the REST contract, nothing fast, nothing approximate."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
+from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import SequenceConflict, ShardFull
-from constellation.model import Accepted, Context, PatternBatch, SyncRequest
+from constellation.model import DIM, Accepted, Context, PatternBatch, SyncRequest
+from kernels.codes import inverse_norms
 
 ACTIVE_S = 900
 
@@ -105,6 +108,38 @@ class ModelShard:
             if np.float32(stored.rate) >= np.float32(self.settings.serve_threshold)
         ]
 
+    def sums(self, codebook: Codebook) -> dict[int, tuple[list[int], int, int, int, int]]:
+        """By bucket: weighted embeddings, weight, samples, patterns and devices, as `rounds.BucketSums` says."""
+        sums: dict[int, tuple[list[int], int, int, int, int]] = {}
+        for device in self.devices.values():
+            grouped: dict[int, list[Stored]] = {}
+            for stored in device.patterns.values():
+                grouped.setdefault(_bucket(codebook, stored), []).append(stored)
+            for bucket, members in grouped.items():
+                vector, weight, samples, patterns, devices = sums.get(bucket, ([0] * DIM, 0, 0, 0, 0))
+                total = sum(_contribution(stored) for stored in members)
+                for stored in members:
+                    share, seen = _contribution(stored), min(stored.count, 1_000) * 256
+                    if total > 256_000:
+                        share, seen = share * 256_000 // total, seen * 256_000 // total
+                    vector = [x + share * e for x, e in zip(vector, _embedding(stored), strict=True)]
+                    weight, samples, patterns = weight + share, samples + seen, patterns + 1
+                sums[bucket] = vector, weight, samples, patterns, devices + 1
+        return sums
+
+    def contexts(self, codebook: Codebook) -> Counter[tuple[int, int, str]]:
+        """Devices by bucket, place and string."""
+        counted: Counter[tuple[int, int, str]] = Counter()
+        for device in self.devices.values():
+            once = set()
+            for stored in device.patterns.values():
+                known = stored.context
+                words = [(0, known.time_of_day), (1, known.day_of_week), (2, known.content_type)]
+                words += [(3, hint) for hint in known.genre_hints]
+                once |= {(_bucket(codebook, stored), place, word) for place, word in words if word}
+            counted.update(once)
+        return counted
+
     def _take(self, patterns: dict[bytes, Stored], request: SyncRequest, now_s: int) -> Accepted:
         accepted = Accepted()
         delta = request.delta
@@ -143,6 +178,22 @@ class ModelShard:
             else:
                 accepted.removed += 1
         return accepted
+
+
+def _bucket(codebook: Codebook, stored: Stored) -> int:
+    dots = codebook.codes.astype(np.int64) @ np.frombuffer(stored.code, np.int8)
+    return int(np.argmax(dots.astype(np.float32) * codebook.inverse))
+
+
+def _contribution(stored: Stored) -> int:
+    """A float32 times 18 bits: exact, so that the rounding to even is the only one."""
+    return round(Fraction(float(np.float32(stored.rate))) * min(stored.count, 1_000) * 256)
+
+
+def _embedding(stored: Stored) -> list[int]:
+    code = np.frombuffer(stored.code, np.int8)
+    scale = float(inverse_norms(code.reshape(1, -1))[0]) * 2**14
+    return [round(component * scale) for component in code.tolist()]
 
 
 def _weight(stored: Stored) -> Fraction:

@@ -17,7 +17,7 @@ from constellation.errors import Problem
 from constellation.model import Answer, Applied, SyncOptions, SyncRequest
 from constellation.records import Change, Piece, TrendCells, decode, encode
 from constellation.shard import Shard
-from tests.shard.material import EVERYTHING, START, batch, id_of, request, settings
+from tests.shard.material import EVERYTHING, START, batch, codebook, id_of, request, settings
 from tests.shard.model import Device, ModelShard, patterns_of
 
 DEVICES, IDS = 5, 9
@@ -115,7 +115,7 @@ class ShardMachine(RuleBasedStateMachine):
     def restart_from_snapshot(self) -> None:
         """Pieces of different moments, and on them every record since the first: it is all there."""
         for number in range(2):
-            shard = Shard(self.bounds, tombstone_key=TOMBSTONE_KEY)
+            shard = Shard(self.bounds, tombstone_key=TOMBSTONE_KEY, codebook=codebook(1, size=2))
             if number:
                 shard.expect(self.snapshot.layout)
             for change, places in self.snapshot.taken:
@@ -149,6 +149,16 @@ class ShardMachine(RuleBasedStateMachine):
         self.model.devices = copy.deepcopy(self.kept)
         self.model.clock = max((device.synced_at for device in self.kept.values()), default=0)
         self.version = min(self.version, self.shard.global_version)
+
+    @rule(version=st.integers(1, 4))
+    def change_the_codebook(self, version: int) -> None:
+        for shard in (self.shard, self.twin):
+            shard.use(codebook(version, size=version + 1))
+
+    @rule(steps=st.integers(0, 3))
+    def group(self, steps: int) -> None:
+        for _ in range(steps):
+            self.shard.maintain()
 
     @rule()
     def maintain(self) -> None:
@@ -214,6 +224,24 @@ class ShardMachine(RuleBasedStateMachine):
                 assert best == sorted(best)
 
     @invariant()
+    def buckets_hold_what_a_recomputation_gives(self) -> None:
+        for shard in (self.shard, self.twin):
+            for version in range(1, 5):
+                partial = _returned(shard.partial(7, 3, version))
+                if partial is None:
+                    continue
+                event("partial")
+                sums, contexts = partial.buckets, partial.contexts
+                columns = sums.sums, sums.weights, sums.samples, sums.patterns, sums.devices
+                got = dict(zip(sums.numbers.tolist(), zip(*(c.tolist() for c in columns), strict=True), strict=True))
+                book = codebook(version, size=version + 1)
+                assert got == self.model.sums(book)
+                strings = [contexts.strings[number] for number in contexts.string_of.tolist()]
+                keys = zip(contexts.buckets.tolist(), contexts.places.tolist(), strings, strict=True)
+                assert dict(zip(keys, contexts.counts.tolist(), strict=True)) == self.model.contexts(book)
+                assert partial.devices == sum(bool(device.patterns) for device in self.model.devices.values())
+
+    @invariant()
     def stats_count_what_is_there(self) -> None:
         stats = self.shard.stats(self.now)
         assert stats.total_devices == len(self.model.devices)
@@ -221,6 +249,14 @@ class ShardMachine(RuleBasedStateMachine):
         assert stats.patterns_stored == self.model.stored()
         assert stats.patterns_served == len(self.model.served())
         assert stats.global_version == self.shard.global_version
+
+
+def _returned(steps: Any) -> Any:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def _outcome(shard: Any, sent: SyncRequest, now: float) -> Any:
@@ -239,7 +275,7 @@ def _check_answer(answer: Answer, version: int) -> None:
 
 def restored(bounds: Settings, changes: list[Change]) -> Shard:
     """A shard that was told these changes, with the tombstones' key of every other one here."""
-    shard = Shard(bounds, tombstone_key=TOMBSTONE_KEY)
+    shard = Shard(bounds, tombstone_key=TOMBSTONE_KEY, codebook=codebook(1, size=2))
     for change in changes:
         shard.restore(change)
     for _ in shard.restored():

@@ -1,0 +1,90 @@
+"""In which bucket of a codebook each pattern is, and what the devices give to each bucket: the shard's part of a round.
+
+The sums are kept with every change, in integers: after any history they are, bit for bit, what a recomputation gives
+(`kernels.contributions`). Under a new codebook every pattern finds its bucket again, some devices a step, while the
+sums under the one before go on. Part of `shard.shard`.
+"""
+
+import numpy as np
+
+from constellation.codebook import Codebook
+from constellation.limits import DEVICE_WEIGHT_MAX, WEIGHT_COUNT_CAP
+from constellation.model import DIM, Rows
+from constellation.rounds import BucketSums
+from constellation.shard import memory
+from constellation.shard.devices import Devices
+from constellation.shard.patterns import Patterns
+from kernels import chains
+from kernels.contributions import contribute, empty_totals
+
+PATTERNS_PER_STEP = 64
+"""Of one step of `settle`, about: 0.7 ms for 1,024 centroids."""
+_NONE = 0
+"""In place of a bucket's number + 1, where the bucket is not known."""
+
+
+class Buckets:
+    """The buckets of one codebook and their sums. No device counts until `settle` came to it."""
+
+    def __init__(self, codebook: Codebook, devices: Devices, patterns: Patterns) -> None:
+        self.codebook = codebook
+        self._devices, self._patterns = devices, patterns
+        self._at: Rows = memory.column(len(patterns.codes), np.int32)
+        """Per pattern 1 + the number of its bucket, or _NONE."""
+        patterns.derived.append(self._at)
+        self._totals = empty_totals(1 + len(codebook), DIM)
+        self._reached = 0
+        """The rows of devices below this one count."""
+
+    @property
+    def complete(self) -> bool:
+        """Does every device count?"""
+        return self._reached == self._devices.capacity
+
+    def leave(self, device: int) -> None:
+        """Take out what the device gives; its patterns are about to change."""
+        self._count(np.array([device], np.int32), sign=-1)
+
+    def enter(self, device: int) -> None:
+        """Put in what the device gives; to be called after each `leave`, and for a device that is new."""
+        self._count(np.array([device], np.int32), sign=1)
+
+    def settle(self) -> bool:
+        """Let the next devices count, one step; True if more are waiting."""
+        if self.complete:
+            return False
+        start, high = self._reached, self._devices.rows.high
+        self._reached = min(self._devices.run(start, PATTERNS_PER_STEP), high)
+        self._count(np.arange(start, self._reached, dtype=np.int32), sign=1)
+        if self._reached == high:
+            self._reached = self._devices.capacity
+        return not self.complete
+
+    def close(self) -> None:
+        """Give up the codebook: its buckets are known no longer."""
+        self._patterns.derived = [column for column in self._patterns.derived if column is not self._at]
+
+    def of(self, rows: Rows) -> Rows:
+        """Bucket numbers (n,) int32 of patterns, -1 where they are not known."""
+        return self._at[rows] - 1
+
+    def expect(self, rows: Rows, numbers: Rows) -> None:
+        """The buckets (n,) of patterns that were put back, as `of` gave them under the same codebook."""
+        known = (numbers >= 0) & (numbers < len(self.codebook))
+        self._at[rows[known]] = 1 + numbers[known]
+
+    def sums(self) -> BucketSums:
+        """What every bucket holds, as it is now; about 1 ms for 1,024 buckets."""
+        used = np.flatnonzero(self._totals.patterns)
+        return BucketSums((used - 1).astype(np.int32), *(column[used] for column in self._totals))
+
+    def _count(self, devices: Rows, sign: int) -> None:
+        """Count the patterns of those devices (n,) that are reached, once (1) or no longer (-1)."""
+        patterns = self._patterns
+        reached = devices[devices < self._reached]
+        starts, rows = chains.rows_of_many(self._devices.first, patterns.following, reached)
+        unknown = rows[self._at[rows] == _NONE]
+        if len(unknown):
+            self._at[unknown] = 1 + self.codebook.buckets(patterns.codes[unknown])
+        columns = self._at, patterns.codes, patterns.inverse, patterns.rates, patterns.counts
+        contribute(self._totals, starts, rows, *columns, WEIGHT_COUNT_CAP, DEVICE_WEIGHT_MAX, sign)

@@ -1,0 +1,58 @@
+"""The shard's side of federation: its patterns grouped by the codebooks in use, and what it gives to a round.
+
+Part of `shard.shard`.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+from constellation.codebook import Codebook
+from constellation.config import Settings
+from constellation.rounds import Partial
+from constellation.shard.buckets import Buckets
+from constellation.shard.giving import give
+from constellation.shard.tables import Tables
+
+
+class Federating:
+    """Groups under one codebook, or two while patterns change over to the newer one."""
+
+    def __init__(self, settings: Settings, tables: Tables, codebook: Codebook) -> None:
+        self._shard_id, self._region = settings.shard_id, settings.region
+        self._tables = tables
+        self._groups = [Buckets(codebook, tables.devices, tables.patterns)]
+
+    @property
+    def version(self) -> int:
+        """Of the newest codebook under which every pattern is in its bucket; 0 if there is none."""
+        return max((buckets.codebook.version for buckets in self._groups if buckets.complete), default=0)
+
+    def use(self, codebook: Codebook) -> None:
+        """Group by this codebook too; once it is done, by it alone from the next one on."""
+        if any(buckets.codebook.version == codebook.version for buckets in self._groups):
+            return
+        for buckets in self._groups:
+            if buckets.codebook.version != self.version:
+                buckets.close()
+        self._groups = [buckets for buckets in self._groups if buckets.codebook.version == self.version]
+        self._groups.append(Buckets(codebook, self._tables.devices, self._tables.patterns))
+
+    @contextmanager
+    def counted_anew(self, device: int) -> Iterator[None]:
+        """The patterns of a device change within."""
+        for buckets in self._groups:
+            buckets.leave(device)
+        yield
+        for buckets in self._groups:
+            buckets.enter(device)
+
+    def settle(self) -> bool:
+        """One step of grouping; True if more are waiting."""
+        return any([buckets.settle() for buckets in self._groups])
+
+    def partial(self, number: int, map_epoch: int, codebook_version: int) -> Generator[None, None, Partial | None]:
+        for buckets in self._groups:
+            if buckets.complete and buckets.codebook.version == codebook_version:
+                given = yield from give(self._tables, buckets)
+                return Partial(self._shard_id, self._region, number, map_epoch, codebook_version, *given)
+        return None

@@ -1,0 +1,84 @@
+"""What a shard gives to a federation round, made in steps between which the shard goes on. Part of `shard.shard`.
+
+The sums of the buckets are of one moment, and so are the trends. Context strings are read over many steps and are of
+moments in between: counts of many devices, of which a few have changed.
+"""
+
+from collections import Counter
+from collections.abc import Generator
+from typing import NamedTuple
+
+import numpy as np
+
+from constellation.limits import TREND_ITEMS_PER_PARTIAL_MAX
+from constellation.model import Rows
+from constellation.rounds import (
+    CONTENT_TYPE,
+    DAY_OF_WEEK,
+    GENRE_HINT,
+    TIME_OF_DAY,
+    BucketSums,
+    ContextCounts,
+    TrendCounts,
+)
+from constellation.shard.buckets import Buckets
+from constellation.shard.contexts import WORDS
+from constellation.shard.tables import Tables
+from kernels import chains
+
+_PATTERNS_PER_STEP = 500
+_PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
+
+Contexts = Counter[tuple[int, int, str]]
+"""Devices by bucket, place and string."""
+
+
+class Given(NamedTuple):
+    """`rounds.Partial` without what says of which shard and round it is."""
+
+    hour: int
+    buckets: BucketSums
+    contexts: ContextCounts
+    trends: TrendCounts
+    devices: int
+
+
+def give(tables: Tables, buckets: Buckets) -> Generator[None, None, Given]:
+    """What the devices give under one codebook; each step takes about 1 ms."""
+    sums = buckets.sums()
+    devices = int(np.count_nonzero(tables.devices.patterns[: tables.devices.rows.high]))
+    yield
+    contexts: Contexts = Counter()
+    start = 0
+    while start < tables.devices.rows.high:
+        stop = tables.devices.run(start, _PATTERNS_PER_STEP)
+        _count_contexts(contexts, tables, buckets, np.arange(start, stop, dtype=np.int32))
+        start = stop
+        yield
+    trends = tables.trends
+    return Given(trends.current_hour, sums, _columns(contexts), trends.best(TREND_ITEMS_PER_PARTIAL_MAX), devices)
+
+
+def _count_contexts(contexts: Contexts, tables: Tables, buckets: Buckets, devices: Rows) -> None:
+    """Count each device once for each string that a pattern of it has in a place in a bucket."""
+    patterns = tables.patterns
+    starts, rows = chains.rows_of_many(tables.devices.first, patterns.following, devices)
+    owner = np.repeat(np.arange(len(devices)), np.diff(starts))
+    words = patterns.words[rows]
+    pattern, column = np.nonzero(words)
+    keys = np.column_stack((owner[pattern], buckets.of(rows)[pattern], _PLACES[column], words[pattern, column]))
+    once = np.unique(keys[keys[:, 1] >= 0], axis=0)
+    distinct, counts = np.unique(once[:, 1:], axis=0, return_counts=True)
+    for (bucket, place, word), count in zip(distinct.tolist(), counts.tolist(), strict=True):
+        contexts[bucket, place, patterns.contexts.string(word)] += count
+
+
+def _columns(contexts: Contexts) -> ContextCounts:
+    numbers: dict[str, int] = {}
+    return ContextCounts(
+        buckets=np.array([bucket for bucket, _, _ in contexts], np.int32),
+        places=np.array([place for _, place, _ in contexts], np.uint8),
+        string_of=np.array([numbers.setdefault(string, len(numbers)) for _, _, string in contexts], np.uint32),
+        strings=list(numbers),
+        counts=np.array(list(contexts.values()), np.int64),
+    )
