@@ -58,13 +58,15 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
 
 def run_with_storage(command: str, work: Coroutine[Any, Any, None]) -> int:
     """The exit code; whatever an operator can do something about is one line."""
-    from constellation.storage import backup, keeper
+    from constellation.storage import keeper
+    from constellation.storage.backup import Refused
+    from constellation.storage.frames import WrongFile
 
     # A signal to end is as Ctrl-C: what was begun is taken back.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asyncio.run(work)
-    except (backup.Refused, backup.WrongBackup, *keeper.REFUSALS, OSError) as error:
+    except (Refused, WrongFile, *keeper.REFUSALS, OSError) as error:
         print(f"constellation {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -146,4 +148,5 @@ async def _database(settings: Settings) -> "AsyncIterator[Database]":
                 stack.push_async_callback(server.stop)
                 database = await databases.connect(server.url)
         stack.push_async_callback(database.close)
+        await database.check()
         yield database

@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _restore(settings: Settings, file: Path, force: bool) -> None:
-    from constellation.storage.backup import restore, verify
     from constellation.storage.keeper import JOURNAL_FILE
+    from constellation.storage.restore import restore, verify
 
     with bar() as part:
         size = file.stat().st_size

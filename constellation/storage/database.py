@@ -89,12 +89,12 @@ class Claim(NamedTuple):
 
 
 class Database:
-    """Connections to one database. By `connect`, then `migrate`, then for a shard `claim`."""
+    """Connections to one database. By `connect`, then `migrate` (or `check`), then for a shard `claim`."""
 
     def __init__(self, url: str, pool: Any) -> None:
         self.url = url
         self.vector: np.dtype[Any] = HALFVEC
-        """The kind of the columns that hold vectors; right after `migrate`."""
+        """The kind of the columns that hold vectors; right after `migrate` or `check`."""
         self._pool = pool
         self._claiming: Any = None
 
@@ -140,6 +140,11 @@ class Database:
         """Bring the schema up to this release. Raises `WrongDatabase`, `DatabaseUnavailable`."""
         async with self.connection() as connection:
             self.vector = await schema.migrate(connection)
+
+    async def check(self) -> None:
+        """Instead of `migrate`, for who only reads. Raises `WrongDatabase`, `DatabaseUnavailable`."""
+        async with self.connection() as connection:
+            self.vector = await schema.check(connection)
 
     async def claim(
         self, shard_id: str, journal_id: bytes, owner: str, accept_loss: bool = False, wait_s: float = CLAIM_WAIT_S

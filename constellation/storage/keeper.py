@@ -184,7 +184,8 @@ class JournaledKeeper:
                 shard.restore(change)
                 await asyncio.sleep(0)
         dead = empty_change()
-        dead.forgotten = [Forgotten(b"", *tombstone) for tombstone in await tombstones(self._database)]
+        async with self._database.connection() as connection:
+            dead.forgotten = [Forgotten(b"", *tombstone) for tombstone in await tombstones(connection)]
         shard.restore(dead)
         ahead = await positions_ahead(self._database)
         for position, record in self.journal.read(self._claim.position):

@@ -12,7 +12,7 @@ Patterns come in no order; `PatternRows.entered` tells a device's own.
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,7 +24,7 @@ from constellation.records import Change, DeviceRows, NumberedItem, PatternRows,
 from constellation.storage import copy
 from constellation.storage.copy import DEVICES, TRENDS, Layout, Reader, content_layout, pattern_layout
 from constellation.storage.database import Database
-from constellation.storage.schema import LONG_COMMAND_S_MAX, WrongDatabase
+from constellation.storage.schema import LONG_COMMAND_S_MAX, TABLES, WrongDatabase
 
 CHANGE_ROWS_MAX = 10_000
 PIECES_QUEUED_MAX = 16
@@ -42,27 +42,43 @@ class Tombstone(NamedTuple):
 
 
 async def load(database: Database) -> AsyncGenerator[Change]:
-    """Everything that the database holds, in changes of at most CHANGE_ROWS_MAX rows; tombstones apart.
-
-    Each carries the largest global version that was written. Close it if you leave early.
+    """Everything that the database holds: the `changes` of this `moment`. Close it if you leave early.
 
     Raises `DatabaseUnavailable`, and `WrongDatabase` for a row that no release of ours wrote.
     """
+    async with moment(database) as connection, contextlib.aclosing(changes(database, connection)) as stored:
+        async for change in stored:
+            yield change
+
+
+@contextlib.asynccontextmanager
+async def moment(database: Database) -> AsyncIterator[Any]:
+    """A connection that sees the database as it is now. Raises `DatabaseUnavailable`."""
     async with database.connection_apart() as connection:
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        version = await connection.fetchval("SELECT max(version) FROM shards") or 0
-        parts = (
-            (content_layout(database.vector), " ORDER BY number", _content),
-            (DEVICES, "", _devices),
-            (pattern_layout(database.vector), "", _patterns),
-            (TRENDS, "", _trends),
-        )
-        for layout, order, read in parts:
-            async with contextlib.aclosing(_blocks(connection, layout, order)) as blocks:
-                async for records, columns in blocks:
-                    change = empty_change(version)
-                    read(change, records, columns)
-                    yield change
+        # Before the first reading: what somebody truncates is empty for those, too, who see an earlier moment.
+        await connection.execute(f"LOCK TABLE {', '.join(TABLES)} IN ACCESS SHARE MODE", timeout=LONG_COMMAND_S_MAX)
+        yield connection
+
+
+async def changes(database: Database, connection: Any) -> AsyncGenerator[Change]:
+    """All rows that the connection sees, in changes of at most CHANGE_ROWS_MAX rows; tombstones apart.
+
+    Each carries the largest global version that was written.
+    """
+    version = await connection.fetchval("SELECT max(version) FROM shards") or 0
+    parts = (
+        (content_layout(database.vector), " ORDER BY number", _content),
+        (DEVICES, "", _devices),
+        (pattern_layout(database.vector), "", _patterns),
+        (TRENDS, "", _trends),
+    )
+    for layout, order, read in parts:
+        async with contextlib.aclosing(_blocks(connection, layout, order)) as blocks:
+            async for records, columns in blocks:
+                change = empty_change(version)
+                read(change, records, columns)
+                yield change
 
 
 async def positions_ahead(database: Database) -> dict[bytes, int]:
@@ -73,10 +89,9 @@ async def positions_ahead(database: Database) -> dict[bytes, int]:
     return {row["id"].bytes: row["position"] for row in rows}
 
 
-async def tombstones(database: Database) -> list[Tombstone]:
-    """Every household that was forgotten. Raises `DatabaseUnavailable`."""
-    async with database.connection() as connection:
-        rows = await connection.fetch("SELECT hash, sequence, at FROM tombstones", timeout=LONG_COMMAND_S_MAX)
+async def tombstones(connection: Any) -> list[Tombstone]:
+    """Every household that was forgotten."""
+    rows = await connection.fetch("SELECT hash, sequence, at FROM tombstones", timeout=LONG_COMMAND_S_MAX)
     return [Tombstone(*row) for row in rows]
 
 

@@ -20,6 +20,8 @@ INDEX_M = 32
 INDEX_EF_CONSTRUCTION = 100
 LONG_COMMAND_S_MAX = 6 * 3_600
 """For what grows with the database: loading it, building its index, a migration."""
+TABLES = ("patterns", "devices", "content", "trend_counts")
+"""Those that hold what a shard knows; beside them are `tombstones`, and one row in `shards`."""
 
 _MIGRATION_LOCK = 0x4D494752
 
@@ -34,7 +36,24 @@ async def migrate(connection: Any) -> np.dtype[Any]:
         await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})", timeout=LONG_COMMAND_S_MAX)
         extension = await _require_extension(connection)
         await _apply_migrations(connection, "halfvec" if extension >= HALFVEC_SINCE else "vector")
-    # The extension may have been updated since the tables were made: the column knows.
+    return await _vector(connection)
+
+
+async def check(connection: Any) -> np.dtype[Any]:
+    """As `migrate`, where nothing may be changed: the schema is this release's already, or `WrongDatabase`."""
+    known = len(migrations())
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
+        raise WrongDatabase("the database holds no shard")
+    version = await connection.fetchval("SELECT max(version) FROM schema_version")
+    if version != known:
+        raise WrongDatabase(
+            f"the database has schema version {version}, this release reads {known}: use the one that serves it"
+        )
+    return await _vector(connection)
+
+
+async def _vector(connection: Any) -> np.dtype[Any]:
+    """The extension may have been updated since the tables were made: the column knows."""
     kind = await connection.fetchval(
         "SELECT atttypid::regtype::text FROM pg_attribute"
         " WHERE attrelid = 'patterns'::regclass AND attname = 'embedding'"

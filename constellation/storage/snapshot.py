@@ -146,6 +146,12 @@ class Snapshots:
         return self._journal.tail - (-1 if self.position is None else self.position)
 
 
+def drop(folder: Path) -> None:
+    """Delete the snapshot that may be in the folder, and what there is of an unfinished one. Raises OSError."""
+    for path in (folder / FILE, frames.part_of(folder / FILE)):
+        path.unlink(missing_ok=True)
+
+
 async def _in_thread(work: Callable[..., None], *arguments: object) -> None:
     """Waits for its end also when it is cancelled: the file must not be closed under the thread."""
     working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))

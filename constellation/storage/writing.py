@@ -12,7 +12,7 @@ Constraints, what must hold:
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -50,18 +50,23 @@ async def write(
     """
     async with database.connection() as connection, connection.transaction():
         await check_place(connection, claim, since)
-        await _forget(connection, change.forgotten)
-        content = content_layout(database.vector)
-        await _put(connection, content, len(change.content), _content(content, change.content))
-        await _put(connection, DEVICES, len(change.devices), _devices(change.devices, device_position or position))
-        await _drop(connection, change.gone)
-        patterns = pattern_layout(database.vector)
-        await _put(connection, patterns, len(change.patterns), _patterns(patterns, change.patterns))
-        await _put_trends(connection, change.trends)
+        await put(connection, database.vector, change, device_position or position)
         await connection.execute(
             "UPDATE shards SET position = $2, version = greatest(version, $3) WHERE id = $1",
             *(claim.shard_id, position, change.version),
         )
+
+
+async def put(connection: Any, vector: np.dtype[Any], change: Change, device_position: int) -> None:
+    """The rows of the change, in the caller's transaction."""
+    await _forget(connection, change.forgotten)
+    content = content_layout(vector)
+    await _put(connection, content, len(change.content), _content(content, change.content))
+    await _put(connection, DEVICES, len(change.devices), _devices(change.devices, device_position))
+    await _drop(connection, change.gone)
+    patterns = pattern_layout(vector)
+    await _put(connection, patterns, len(change.patterns), _patterns(patterns, change.patterns))
+    await _put_trends(connection, change.trends)
 
 
 async def check_place(connection: Any, claim: Claim, since: int = 0) -> None:
@@ -86,10 +91,15 @@ async def _forget(connection: Any, households: Sequence[Forgotten]) -> None:
     await connection.execute("DELETE FROM patterns WHERE device_id = ANY($1::uuid[])", devices)
     await connection.execute("DELETE FROM devices WHERE id = ANY($1::uuid[])", devices)
     kept = {household.tombstone: household for household in households if household.tombstone}
+    await put_tombstones(connection, [household[1:] for household in kept.values()])
+
+
+async def put_tombstones(connection: Any, dead: Iterable[tuple[bytes, int, int]]) -> None:
+    """Hashes, each with its last sequence and when; one that is there already keeps what is later."""
     await connection.executemany(
         "INSERT INTO tombstones (hash, sequence, at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO UPDATE"
         " SET sequence = greatest(tombstones.sequence, excluded.sequence), at = greatest(tombstones.at, excluded.at)",
-        [(household.tombstone, household.sequence, household.at) for household in kept.values()],
+        dead,
     )
 
 

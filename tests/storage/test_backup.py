@@ -20,9 +20,13 @@ from constellation.model import Context
 from constellation.records import Change, Forgotten, TrendCells, empty_change, encode
 from constellation.shard.tombstones import Tombstones
 from constellation.storage import backup as backups
-from constellation.storage.backup import Refused, Restored, Verified, WrongBackup, restore, verify, write_backup
+from constellation.storage import restore as restoring
+from constellation.storage import snapshot
+from constellation.storage.backup import Refused, write_backup
 from constellation.storage.database import WrongJournal
+from constellation.storage.frames import WrongFile, part_of
 from constellation.storage.journal import Journal
+from constellation.storage.restore import Restored, Verified, restore, verify
 from constellation.storage.writing import write
 from tests.api.process import Server, environment, serving, wait_for
 from tests.storage.conftest import JOURNAL, claimed, execute, opened, some_change
@@ -156,7 +160,7 @@ def test_no_damage_passes(url: str, tmp_path: Path, rng: np.random.Generator) ->
 
     def refused(content: bytes) -> None:
         damaged.write_bytes(content)
-        with pytest.raises(WrongBackup, match=str(damaged)):
+        with pytest.raises(WrongFile, match=str(damaged)):
             verify(damaged, nothing)
 
     edges = [*range(64), *range(len(whole) - 64, len(whole))]
@@ -225,18 +229,21 @@ def test_backup_of_another_shard_is_refused(url: str, other_url: str, tmp_path: 
     asyncio.run(scenario())
 
 
-def test_restore_that_ends_half_way_changes_nothing(
+def test_restore_that_ends_half_way_changes_nothing_and_one_that_ends_drops_the_snapshot(
     url: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
         path = tmp_path / "journal.sqlite"
         journal_with(path, empty_change(1))
         before = path.read_bytes()
+        snapshots = [tmp_path / snapshot.FILE, part_of(tmp_path / snapshot.FILE)]
+        for left in snapshots:
+            left.write_bytes(b"maybe somebody who was forgotten")
         await filled(url, some_change(20, rng))
         backup = await backed_up(url, tmp_path / "file")
         await filled(url, some_change(5, rng, version=9), position=8)
         there = await rows(url)
-        monkeypatch.setattr(backups._Graves, "without", lambda *_: 1 / 0)
+        monkeypatch.setattr(restoring._Graves, "without", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await put_back(url, backup, path, force=True)
         monkeypatch.undo()
@@ -244,7 +251,9 @@ def test_restore_that_ends_half_way_changes_nothing(
         assert path.read_bytes() == before
         async with opened(url) as database:
             assert (await claimed(database)).position == 8  # the journal of before fits
+        assert all(left.exists() for left in snapshots)
         await put_back(url, backup, path, force=True)
+        assert not any(left.exists() for left in snapshots)
 
     asyncio.run(scenario())
 

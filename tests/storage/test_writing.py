@@ -96,6 +96,11 @@ async def loaded(database: Database) -> tuple[Model, int]:
     return model, version
 
 
+async def stored_tombstones(database: Database) -> list[Tombstone]:
+    async with database.connection() as connection:
+        return await tombstones(connection)
+
+
 def same(found: Model, expected: Model) -> bool:
     return vars(found) == vars(expected)
 
@@ -129,11 +134,31 @@ def test_full_vectors_give_the_same_codes(url: str, rng: np.random.Generator, mo
     asyncio.run(scenario())
 
 
+def test_table_is_not_emptied_before_it_was_loaded(url: str, rng: np.random.Generator) -> None:
+    """A TRUNCATE, as a restore does one, empties a table for those, too, who see an earlier moment."""
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await write(database, await claimed(database), some_change(3, rng), 1)
+            async with contextlib.aclosing(load(database)) as changes:
+                assert (await anext(changes)).content
+                emptying = asyncio.create_task(execute(url, "TRUNCATE patterns"))
+                waiting = "SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE NOT granted"
+                while not emptying.done() and not await execute(url, f"{waiting} AND datname = current_database()"):
+                    pass
+                rest = [change async for change in changes]
+            await emptying
+            assert sum(len(change.patterns) for change in rest) == 3
+            assert (await loaded(database))[0].patterns == {}
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_loaded_from_an_empty_database(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
             assert [change async for change in load(database)] == []
-            assert await tombstones(database) == []
+            assert await stored_tombstones(database) == []
 
     asyncio.run(scenario())
 
@@ -190,7 +215,7 @@ def test_tombstone_keeps_the_last_sequence(url: str) -> None:
                 await write(database, claim, change, 1)
             change.forgotten = [Forgotten(bytes(16), second, -1, 7)]
             await write(database, claim, change, 2)
-            assert sorted(await tombstones(database)) == [Tombstone(first, 9, 120), Tombstone(second, -1, 7)]
+            assert sorted(await stored_tombstones(database)) == [Tombstone(first, 9, 120), Tombstone(second, -1, 7)]
 
     asyncio.run(scenario())
 
@@ -276,7 +301,7 @@ def test_change_that_is_refused_halfway_leaves_nothing(url: str, rng: np.random.
             with pytest.raises(asyncpg.CardinalityViolationError):
                 await write(database, claim, wrong, 2)
             assert same((await loaded(database))[0], expected)
-            assert await tombstones(database) == []
+            assert await stored_tombstones(database) == []
             assert (await claimed(database)).position == 1
 
     asyncio.run(scenario())

@@ -1,0 +1,274 @@
+"""A backup back into the database: a file is read, refused or restored.
+
+Constraints, what must hold:
+- Before anything is changed all of the file was read and found right; then it is all or nothing: one transaction.
+- Who was forgotten after the backup was taken, as far as database and journal know, stays forgotten.
+- The journal from before a restore is refused by the database afterwards, wherever the restore was cut off.
+What must fail: a file that is damaged, cut off, of another kind or another shard; a database that holds something,
+unless it is to be replaced.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from constellation.records import Change, Forgotten, WrongRecord, decode, empty_change, encode
+from constellation.storage import frames, snapshot
+from constellation.storage.backup import CHANGE, FORM, Refused, Summary, counted
+from constellation.storage.database import Claim, Database
+from constellation.storage.frames import LAST, Advance, WrongFile
+from constellation.storage.journal import Journal
+from constellation.storage.keeper import owner_name
+from constellation.storage.loading import Tombstone, tombstones
+from constellation.storage.schema import LONG_COMMAND_S_MAX, TABLES
+from constellation.storage.writing import check_place, put, put_tombstones
+
+JOURNAL_BYTES_MAX = 1 << 22
+
+
+class Verified(NamedTuple):
+    """A file that was read from its start to its end."""
+
+    path: Path
+    summary: Summary
+    forgotten: dict[bytes, Tombstone]
+
+
+class Restored(NamedTuple):
+    kept_out: int
+    """Devices of the backup that were forgotten after it."""
+    tombstones_lost: int
+    """Of devices that the backup does not know, made under another key than the backup's."""
+    journal_aside: Path | None
+
+
+def verify(path: Path, advance: Advance) -> Verified:
+    """Read everything; `advance` is told how many bytes were read. Raises `WrongFile`, OSError."""
+    counts: Counter[str] = Counter()
+    forgotten: dict[bytes, Tombstone] = {}
+    for read in _read(path, advance):
+        if isinstance(read, Summary):
+            if Counter(read.counts) != counts:
+                raise WrongFile(f"{path} holds {dict(counts)} and says it holds {read.counts}")
+            return Verified(path, read, forgotten)
+        counts.update(counted(read))
+        forgotten |= {dead.tombstone: Tombstone(*dead[1:]) for dead in read.forgotten}
+    raise AssertionError("the last that is read is a summary")
+
+
+async def restore(
+    database: Database,
+    backup: Verified,
+    shard_id: str,
+    journal_path: Path,
+    *,
+    force: bool,
+    now: float,
+    advance: Advance,
+) -> Restored:
+    """Replace what the database holds; the caller owns the data directory. An old journal is put aside.
+
+    Raises `Refused`, `WrongFile`, `WrongDatabase`, `DatabaseUnavailable`, `JournalFailed`, `DamagedJournal`, OSError.
+    """
+    summary = backup.summary
+    if summary.shard_id != shard_id:
+        raise Refused(f"{backup.path} is of shard {summary.shard_id}, not of {shard_id}: say it with --shard-id")
+    old = _read_journal(journal_path)
+    new_path = journal_path.with_name("journal.restoring.sqlite")
+    version = max(summary.version, old.version)
+    new_id = _new_journal(new_path, version)
+    claim = await _claim(database, shard_id, new_id)
+    try:
+        async with database.connection() as connection, connection.transaction():
+            await check_place(connection, claim)
+            if not force:
+                await _require_empty(connection, claim, old, journal_path)
+            graves = await _Graves.read(connection, backup, claim.tombstone_key, old.forgotten)
+            await connection.execute(f"TRUNCATE {', '.join(TABLES)}", timeout=LONG_COMMAND_S_MAX)
+            await _put(connection, database.vector, backup, graves, advance)
+            await connection.execute(
+                "UPDATE shards SET journal_id = $1, position = 1, tombstone_key = $2, version = greatest(version, $3)",
+                *(new_id, summary.tombstone_key, version),
+            )
+    except Refused:  # after other failures it may be that the commit arrived, and this is the journal to have
+        new_path.unlink()
+        raise
+    aside = _put_in_place(new_path, journal_path, now)
+    return Restored(len(graves.kept_out), graves.lost, aside)
+
+
+def _read(path: Path, advance: Advance) -> Iterator[Change | Summary]:
+    """The changes, and at last the summary, once the whole file was found right. Raises `WrongFile`, OSError."""
+    for kind, content, at in frames.read(path, FORM, advance):
+        try:
+            if kind not in (CHANGE, LAST):
+                raise WrongRecord(f"a frame of kind {kind}")
+            read = decode(content) if kind == CHANGE else msgspec.msgpack.decode(content, type=Summary)
+        except (WrongRecord, msgspec.MsgspecError) as error:
+            raise WrongFile(f"{path} cannot be read at byte {at}: {error}") from error
+        yield read
+
+
+async def _claim(database: Database, shard_id: str, new_id: bytes) -> Claim:
+    """By the journal that the database knows: so far nothing changes but the epoch."""
+    async with database.connection() as connection:
+        known = await connection.fetchval("SELECT journal_id FROM shards")
+    return await database.claim(shard_id, known or new_id, f"{owner_name()}, restoring")
+
+
+async def _require_empty(connection: Any, claim: Claim, old: "_OldJournal", journal_path: Path) -> None:
+    for table in ("devices", "content"):
+        if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):
+            raise Refused(f"the database holds {table} already: --force replaces everything in it")
+    if old.id == claim.journal_id and old.tail > claim.position:
+        raise Refused(f"{journal_path} holds what is not in the database yet: --force gives it up")
+
+
+async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves: "_Graves", advance: Advance) -> None:
+    debts: list[tuple[str, int, int]] = []
+    for change in _read(backup.path, advance):
+        if isinstance(change, Summary):
+            if change != backup.summary:
+                raise WrongFile(f"{backup.path} was replaced while it was restored")
+            continue
+        await put(connection, vector, graves.without(change, debts), device_position=1)
+        # What a commit would have emptied.
+        for (table,) in await connection.fetch(
+            "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r'"
+        ):
+            await connection.execute(f"TRUNCATE {table}")
+    await put_tombstones(connection, [*backup.forgotten.values(), *graves.known.values()])
+    # As `kernels.trends.debit`: from the last hour backwards, never below zero.
+    await connection.executemany(
+        "UPDATE trend_counts AS cell SET count = cell.count - debt.taken FROM (SELECT item, hour, least(count,"
+        " greatest(0, $2::bigint + count - sum(count) OVER (ORDER BY hour DESC))) AS taken FROM trend_counts"
+        " WHERE item = $1 AND hour <= $3) AS debt WHERE cell.item = debt.item AND cell.hour = debt.hour",
+        debts,
+    )
+    await connection.execute("DELETE FROM trend_counts WHERE count = 0")
+
+
+class _Graves:
+    """Tombstones that the database and its journal knew, by their hashes under the backup's key (`known`).
+
+    Hashes are those of `shard.tombstones`. Those that were made under another key are found by the devices of the
+    backup that they are of.
+    """
+
+    def __init__(self, backup: Verified, old_key: bytes) -> None:
+        self._own, self._key, self._old_key = backup.forgotten, backup.summary.tombstone_key, old_key
+        self.known: dict[bytes, Tombstone] = {}
+        self.kept_out: set[bytes] = set()
+        self._foreign: dict[bytes, Tombstone] = {}
+
+    @classmethod
+    async def read(cls, connection: Any, backup: Verified, old_key: bytes, journaled: list[Forgotten]) -> "_Graves":
+        """Also takes them out of the database where the key is another."""
+        graves = cls(backup, old_key)
+        stored = {dead.hash: dead for dead in await tombstones(connection)}
+        if graves._key == old_key:
+            graves.known = stored
+        else:
+            graves._foreign = stored
+            await connection.execute("DELETE FROM tombstones", timeout=LONG_COMMAND_S_MAX)
+        for dead in journaled:
+            graves._add(_hash(graves._key, dead.device_id), Tombstone(*dead[1:]))
+        return graves
+
+    @property
+    def lost(self) -> int:
+        return len(self._foreign)
+
+    def without(self, change: Change, debts: list[tuple[str, int, int]]) -> Change:
+        """The change without them and without tombstones; what trends credited them with is put into debts."""
+        ids = [row.tobytes() for row in change.devices.ids]
+        if self.known or self._foreign:
+            self.kept_out.update(device for device in ids if self._is_forgotten(device))
+        stays = np.array([device not in self.kept_out for device in ids], bool)
+        rows = change.patterns
+        remain = np.array([owner.tobytes() not in self.kept_out for owner in rows.owners], bool)
+        debts += [
+            (rows.items[row], int(rows.item_samples[row]), int(rows.item_hours[row]))
+            for row in np.flatnonzero(~remain).tolist()
+            if rows.items[row]
+        ]
+        return msgspec.structs.replace(
+            change, forgotten=[], devices=_kept(change.devices, stays), patterns=_kept(rows, remain)
+        )
+
+    def _is_forgotten(self, device_id: bytes) -> bool:
+        """Was it after the backup's own tombstone of that device, if there is one? Else it had come again since."""
+        of = _hash(self._key, device_id)
+        if self._foreign and (foreign := self._foreign.pop(_hash(self._old_key, device_id), None)):
+            self._add(of, foreign)
+        dead, own = self.known.get(of), self._own.get(of)
+        return dead is not None and (own is None or (dead.at, dead.sequence) > (own.at, own.sequence))
+
+    def _add(self, of: bytes, dead: Tombstone) -> None:
+        before = self.known.get(of, dead)
+        self.known[of] = Tombstone(of, max(before.sequence, dead.sequence), max(before.at, dead.at))
+
+
+def _hash(key: bytes, device_id: bytes) -> bytes:
+    return blake2b(device_id, digest_size=16, key=key).digest()
+
+
+def _kept(rows: Any, keep: Any) -> Any:
+    """The rows of a Struct of columns."""
+    if isinstance(rows, np.ndarray):
+        return rows[keep]
+    if isinstance(rows, list):
+        return list(compress(rows, keep.tolist()))
+    return type(rows)(*(_kept(getattr(rows, name), keep) for name in rows.__struct_fields__))
+
+
+class _OldJournal(NamedTuple):
+    id: bytes
+    tail: int
+    version: int
+    forgotten: list[Forgotten]
+
+
+def _read_journal(path: Path) -> _OldJournal:
+    if not path.exists():
+        return _OldJournal(b"", 0, 0, [])
+    journal = Journal.open(path, JOURNAL_BYTES_MAX)
+    try:
+        version, forgotten = 0, []
+        for _, record in journal.read(0):
+            change = decode(record)
+            version = max(version, change.version)
+            forgotten += [dead for dead in change.forgotten if dead.tombstone]
+        return _OldJournal(bytes.fromhex(journal.id), journal.tail, version, forgotten)
+    finally:
+        journal.close()
+
+
+def _new_journal(path: Path, version: int) -> bytes:
+    """Its id. It holds one record, so that no other journal fits a database that stands at position 1."""
+    for left in ("", "-wal", "-shm"):
+        path.with_name(path.name + left).unlink(missing_ok=True)
+    journal = Journal.open(path, JOURNAL_BYTES_MAX)
+    try:
+        journal.append(encode(empty_change(version)))
+        journal.commit()
+        return bytes.fromhex(journal.id)
+    finally:
+        journal.close()
+
+
+def _put_in_place(new_path: Path, journal_path: Path, now: float) -> Path | None:
+    """Where the journal from before is now, if there was one."""
+    aside = journal_path.with_suffix(f".replaced-{int(now)}") if journal_path.exists() else None
+    if aside is not None:
+        journal_path.rename(aside)
+    new_path.rename(journal_path)
+    snapshot.drop(journal_path.parent)
+    frames.sync_folder(journal_path.parent)
+    return aside
