@@ -87,6 +87,7 @@ def test_no_bytes_with_a_right_checksum_do_worse_than_being_refused(tail: bytes)
         (HEAD + 30, "<I", 5 * DIM + 1, "says 2 sections"),
         (HEAD + 30, "<I", 2**32 - 1, "says 2 sections"),
         (HEAD + 34 + DIM, f"<{DIM}s", b"", "centroid 1 is zero"),
+        (HEAD + 34 + DIM, "<b", -128, "centroid 1 has a component of -128"),
     ],
 )
 def test_wrong_field_is_named(at: int, form: str, value: int | bytes, said: str) -> None:
