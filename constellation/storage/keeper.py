@@ -34,7 +34,7 @@ from constellation.storage.journal import DamagedJournal, Journal, JournalFailed
 from constellation.storage.loading import load, positions_ahead, tombstones
 from constellation.storage.lock import AlreadyOwned, OwnerLock
 from constellation.storage.snapshot import Snapshots, Told
-from constellation.storage.write_behind import Behind, WriteBehind
+from constellation.storage.write_behind import Behind, Circuit, WriteBehind
 
 JOURNAL_FILE = "journal.sqlite"
 
@@ -51,6 +51,8 @@ class Measures(NamedTuple):
     backlog_age_s: float
     flush_s: float
     flushes: int
+    circuit: Circuit
+    """Of the way to the database."""
     failing: dict[str, str]
     """Parts that do not work at the moment -> why. Syncs go on without the database, not without the journal."""
 
@@ -277,6 +279,7 @@ class JournaledKeeper:
             backlog_age_s=age_s,
             flush_s=behind.last_flush_s,
             flushes=behind.flushes,
+            circuit=behind.circuit,
             failing=failing,
         )
 
