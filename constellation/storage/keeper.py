@@ -92,7 +92,10 @@ class Keeper(Protocol):
         """The work in the background, for ever. Raises `JournalFailed` when the shard must be restored anew."""
 
     async def reopen(self) -> None:
-        """After `JournalFailed`: returns once the disk can be written again."""
+        """After `JournalFailed`: open the journal and claim the database anew, for a shard to be restored.
+
+        Raises what `open_keeper` does; `PASSING` of it may be over at the next attempt.
+        """
 
     async def close(self) -> None: ...
 
@@ -235,18 +238,13 @@ class JournaledKeeper:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reopen(self) -> None:
-        path, max_bytes = Path(self._settings.data_dir) / JOURNAL_FILE, self._settings.journal_max_bytes
         self._shard = None
         self.journal.close()
-        while True:
-            try:
-                self.journal = Journal.open(path, max_bytes, self._clock)
-                break
-            except JournalFailed:
-                await asyncio.sleep(limits.FLUSH_EVERY_S)
+        path = Path(self._settings.data_dir) / JOURNAL_FILE
+        self.journal = Journal.open(path, self._settings.journal_max_bytes, self._clock)
         self._journal_failed.clear()
         self._snapshots = self._snapshots_of(self.journal)
-        self._claim = await self._claim_patiently()
+        _check_continues(await self._claim_again(), self.journal)
 
     async def close(self) -> None:
         """Write what is left, as far as the database takes it soon; the rest is in the journal and in a snapshot."""
@@ -299,13 +297,6 @@ class JournaledKeeper:
             raise databases.DatabaseUnavailable(str(error)) from error
         return self._claim
 
-    async def _claim_patiently(self) -> Claim:
-        while True:
-            try:
-                return await self._claim_again()
-            except databases.DatabaseUnavailable:
-                await asyncio.sleep(limits.FLUSH_EVERY_S)
-
     async def _flush_last(self, write_behind: WriteBehind) -> None:
         try:
             async with asyncio.timeout(limits.LAST_FLUSH_S_MAX):
@@ -354,6 +345,8 @@ class JournaledKeeper:
 
 REFUSALS = (AlreadyOwned, databases.DatabaseUnavailable, databases.WrongDatabase, JournalFailed, DamagedJournal)
 """What `open_keeper` and the loading may raise; each says what an operator can do."""
+PASSING = (databases.DatabaseUnavailable, JournalFailed)
+"""Those of them that a shard that served waits for to be over."""
 
 
 async def open_keeper(settings: Settings, clock: Callable[[], float] = time.time) -> Keeper:
@@ -401,14 +394,19 @@ async def _open_journal(settings: Settings, database: Database, clock: Callable[
 
 
 async def _claim_for(settings: Settings, database: Database, journal: Journal) -> Claim:
-    """The claim, if the journal begins where the database ends. Raises `WrongJournal`."""
+    """The claim, if the journal goes on where the database ends. Raises `WrongJournal`."""
     claim = await _claim(settings, database, journal, accept_loss=False)
+    _check_continues(claim, journal)
+    return claim
+
+
+def _check_continues(claim: Claim, journal: Journal) -> None:
+    """Raises `WrongJournal` where the journal does not go on from the database's position."""
     if claim.position > journal.tail or claim.position + 1 < journal.first:
         raise WrongJournal(
             f"the database stands at position {claim.position}, the journal holds {journal.first} to {journal.tail}: "
             "what lies between is lost. Put the right journal back, or start with --accept-loss"
         )
-    return claim
 
 
 async def _claim(settings: Settings, database: Database, journal: Journal, *, accept_loss: bool) -> Claim:
