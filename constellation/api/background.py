@@ -7,11 +7,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from constellation import limits
 from constellation.api.keeping import keep
 from constellation.api.service import STORAGE, Service
+from constellation.errors import Unavailable
 
 _LAG_SAMPLE_S = 0.05
 
@@ -64,11 +65,13 @@ async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(limits.EXPIRE_EVERY_S)
         await service.opened.wait()
-        more = True
-        while more and service.refusal() is None:
-            more = service.shard.expire(service.clock())
-            await service.keeper.kept(service.keep())
-            await asyncio.sleep(0)
+        with suppress(Unavailable):  # then it goes on another time
+            more = True
+            while more:
+                service.admit_change()
+                more = service.shard.expire(service.clock())
+                await service.keeper.kept(service.keep())
+                await asyncio.sleep(0)
 
 
 async def _watch_lag(service: Service) -> None:

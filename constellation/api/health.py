@@ -13,6 +13,7 @@ from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
 from constellation.errors import Draining, NotReady
 from constellation.model import ID_BYTES, SyncOptions
+from constellation.storage.write_behind import Circuit
 
 _NOBODY = bytes(ID_BYTES)
 """A device that nobody is: asking for it registers nothing and reads the index."""
@@ -25,11 +26,12 @@ class Health(msgspec.Struct):
 
 
 class Component(msgspec.Struct):
-    """One part, how long a small probe of it took, and what is wrong if something is."""
+    """One part, how long a small probe of it took, and what is wrong if something is; of the database its circuit."""
 
     status: Literal["ok", "failed"]
     latency_ms: float
     detail: str | None = None
+    circuit: Circuit | None = None
 
 
 class DetailedHealth(msgspec.Struct):
@@ -84,10 +86,11 @@ def _storage(service: Service) -> dict[str, Component]:
     measures = service.keeper.measures()
     if measures is None:
         return {}
-    seconds = {"journal": measures.commit_s, "database": measures.flush_s}
+    failing = measures.failing
+    parts = (("journal", measures.commit_s, None), ("database", measures.flush_s, measures.circuit))
     return {
-        part: Component("failed" if part in measures.failing else "ok", took_s * 1e3, measures.failing.get(part))
-        for part, took_s in seconds.items()
+        part: Component("failed" if part in failing else "ok", took_s * 1e3, failing.get(part), circuit)
+        for part, took_s, circuit in parts
     }
 
 

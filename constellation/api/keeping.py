@@ -1,7 +1,7 @@
 """The shard and what keeps it: restored before the first answer, and anew whenever the disk failed it.
 
 A failed commit leaves a state that nobody may see, because it may not be on disk: the shard is dropped and restored
-from what is. Until then the service is not ready (503 `storage`).
+from what is, as soon as disk and database let it. Until then the service is not ready (503 `storage`).
 """
 
 import asyncio
@@ -9,10 +9,12 @@ import gc
 import logging
 import time
 
+from constellation import limits
 from constellation.api.service import Service
 from constellation.errors import StorageFailed
 from constellation.shard import Shard
 from constellation.storage.journal import JournalFailed
+from constellation.storage.keeper import PASSING
 
 _log = logging.getLogger(__name__)
 
@@ -41,5 +43,17 @@ async def keep(service: Service) -> None:
         except JournalFailed as error:
             _log.error("the journal failed, the shard is restored from disk", extra={"why": str(error)})
             service.close(StorageFailed)
+            await _load_anew(service)
+
+
+async def _load_anew(service: Service) -> None:
+    """Attempt after attempt, until the disk can be written and the database be read."""
+    said = ""
+    while True:
+        try:
             await service.keeper.reopen()
-            await load(service)
+            return await load(service)
+        except PASSING as error:
+            if said != (said := str(error)):
+                _log.warning("the shard cannot be restored yet", extra={"why": said})
+        await asyncio.sleep(limits.FLUSH_EVERY_S)

@@ -7,12 +7,14 @@ now and falls when a household is forgotten.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from constellation.storage.write_behind import Circuit
 
 if TYPE_CHECKING:
     from constellation.api.service import Service
@@ -131,7 +133,14 @@ class _StateCollector(Collector):
         yield self._gauge("backlog_age_seconds", "Time since all was in the database", measures.backlog_age_s)
         yield self._gauge("flush_seconds", "Time of the last write to the database", measures.flush_s)
         yield self._gauge("flushes", "Writes to the database since the start", measures.flushes)
-        yield self._gauge("database_up", "1 while the database takes what is written", float(not measures.failing))
+        up = "database" not in measures.failing
+        yield self._gauge("database_up", "1 while the database takes what is written", float(up))
+        circuit = GaugeMetricFamily(
+            "constellation_database_circuit", "1 for the state of the circuit breaker", labels=["shard_id", "state"]
+        )
+        for state in get_args(Circuit):
+            circuit.add_metric([self._service.settings.shard_id, state], float(state == measures.circuit))
+        yield circuit
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         gauge = GaugeMetricFamily(f"constellation_{name}", text, labels=["shard_id"])

@@ -34,7 +34,7 @@ from constellation.storage.journal import DamagedJournal, Journal, JournalFailed
 from constellation.storage.loading import load, positions_ahead, tombstones
 from constellation.storage.lock import AlreadyOwned, OwnerLock
 from constellation.storage.snapshot import Snapshots, Told
-from constellation.storage.write_behind import Behind, WriteBehind
+from constellation.storage.write_behind import Behind, Circuit, WriteBehind
 
 JOURNAL_FILE = "journal.sqlite"
 
@@ -51,6 +51,8 @@ class Measures(NamedTuple):
     backlog_age_s: float
     flush_s: float
     flushes: int
+    circuit: Circuit
+    """Of the way to the database."""
     failing: dict[str, str]
     """Parts that do not work at the moment -> why. Syncs go on without the database, not without the journal."""
 
@@ -90,7 +92,10 @@ class Keeper(Protocol):
         """The work in the background, for ever. Raises `JournalFailed` when the shard must be restored anew."""
 
     async def reopen(self) -> None:
-        """After `JournalFailed`: returns once the disk can be written again."""
+        """After `JournalFailed`: open the journal and claim the database anew, for a shard to be restored.
+
+        Raises what `open_keeper` does; `PASSING` of it may be over at the next attempt.
+        """
 
     async def close(self) -> None: ...
 
@@ -234,18 +239,13 @@ class JournaledKeeper:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reopen(self) -> None:
-        path, max_bytes = Path(self._settings.data_dir) / JOURNAL_FILE, self._settings.journal_max_bytes
         self._shard = None
         self.journal.close()
-        while True:
-            try:
-                self.journal = Journal.open(path, max_bytes, self._clock)
-                break
-            except JournalFailed:
-                await asyncio.sleep(limits.FLUSH_EVERY_S)
+        path = Path(self._settings.data_dir) / JOURNAL_FILE
+        self.journal = Journal.open(path, self._settings.journal_max_bytes, self._clock)
         self._journal_failed.clear()
         self._snapshots = self._snapshots_of(self.journal)
-        self._claim = await self._claim_patiently()
+        _check_continues(await self._claim_again(), self.journal)
 
     async def close(self) -> None:
         """Write what is left, as far as the database takes it soon; the rest is in the journal and in a snapshot."""
@@ -278,6 +278,7 @@ class JournaledKeeper:
             backlog_age_s=age_s,
             flush_s=behind.last_flush_s,
             flushes=behind.flushes,
+            circuit=behind.circuit,
             failing=failing,
         )
 
@@ -296,13 +297,6 @@ class JournaledKeeper:
             # Our own session, which the server has not found dead yet.
             raise databases.DatabaseUnavailable(str(error)) from error
         return self._claim
-
-    async def _claim_patiently(self) -> Claim:
-        while True:
-            try:
-                return await self._claim_again()
-            except databases.DatabaseUnavailable:
-                await asyncio.sleep(limits.FLUSH_EVERY_S)
 
     async def _flush_last(self, write_behind: WriteBehind) -> None:
         try:
@@ -352,6 +346,8 @@ class JournaledKeeper:
 
 REFUSALS = (AlreadyOwned, databases.DatabaseUnavailable, databases.WrongDatabase, JournalFailed, DamagedJournal)
 """What `open_keeper` and the loading may raise; each says what an operator can do."""
+PASSING = (databases.DatabaseUnavailable, JournalFailed)
+"""Those of them that a shard that served waits for to be over."""
 
 
 async def open_keeper(settings: Settings, clock: Callable[[], float] = time.time) -> Keeper:
@@ -399,14 +395,19 @@ async def _open_journal(settings: Settings, database: Database, clock: Callable[
 
 
 async def _claim_for(settings: Settings, database: Database, journal: Journal) -> Claim:
-    """The claim, if the journal begins where the database ends. Raises `WrongJournal`."""
+    """The claim, if the journal goes on where the database ends. Raises `WrongJournal`."""
     claim = await _claim(settings, database, journal, accept_loss=False)
+    _check_continues(claim, journal)
+    return claim
+
+
+def _check_continues(claim: Claim, journal: Journal) -> None:
+    """Raises `WrongJournal` where the journal does not go on from the database's position."""
     if claim.position > journal.tail or claim.position + 1 < journal.first:
         raise WrongJournal(
             f"the database stands at position {claim.position}, the journal holds {journal.first} to {journal.tail}: "
             "what lies between is lost. Put the right journal back, or start with --accept-loss"
         )
-    return claim
 
 
 async def _claim(settings: Settings, database: Database, journal: Journal, *, accept_loss: bool) -> Claim:

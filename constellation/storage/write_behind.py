@@ -1,7 +1,8 @@
 """Write-behind: what the journal made durable goes to PostgreSQL a little later, coalesced, in fenced transactions.
 
 One task; PostgreSQL may be slow, away or failed over, and nothing that is acknowledged waits for it. Only what the
-journal has on disk is written. The stored position is that before which everything is in the database.
+journal has on disk is written. The stored position is that before which everything is in the database. A circuit
+breaker (Nygard, Release It!, 2007) leaves a database alone that failed, and tries it again after a while.
 
 Constraints, what must hold:
 - A batch that may not have been written is dirty again, together with what changed since.
@@ -15,7 +16,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from constellation import limits
 from constellation.records import Change, TrendCells, decode
@@ -28,6 +29,10 @@ _log = logging.getLogger(__name__)
 
 Read = Callable[[dict[bytes, set[bytes]], list[int], TrendCells], Change]
 """`Shard.read`: what is there now under these keys."""
+
+
+Circuit = Literal["closed", "open", "half-open"]
+"""The database takes what is written; it did not and is left alone until the next attempt; that attempt goes on."""
 
 
 class Behind(Exception):
@@ -69,6 +74,7 @@ class WriteBehind:
         """Everything up to this position is in the database."""
         self.last_flush_s = 0.0
         self.flushes = 0
+        self.circuit: Circuit = "closed"
         self.unavailable = ""
         """Why the database cannot be written at the moment, '' if it can."""
 
@@ -97,7 +103,7 @@ class WriteBehind:
             try:
                 await self.flush()
             except DatabaseUnavailable as error:
-                self._fail(error)
+                self._open_circuit(error)
 
     async def flush(self) -> None:
         """Write all that is dirty now. Raises `DatabaseUnavailable`, `JournalFailed`, `Fenced`, `Behind`."""
@@ -105,7 +111,7 @@ class WriteBehind:
         end = self._journal.tail
         while len(self._dirty) and (self._dirty.since() or 0) <= end:
             await self._write_batch(claim)
-        self._failures, self.unavailable = 0, ""
+        self._close_circuit()
 
     async def _write_batch(self, claim: Claim) -> None:
         self._commit()  # only what is on disk may be written; what the read sees is no newer than this
@@ -128,6 +134,7 @@ class WriteBehind:
         self.last_flush_s = time.monotonic() - began_at
         self.flushes += 1
         self._clean_at = began_at
+        self._close_circuit()
 
     async def _claimed(self) -> Claim:
         """The claim, given anew after the connection was lost, with what the database lacks dirty again."""
@@ -159,17 +166,21 @@ class WriteBehind:
                 await asyncio.sleep(0)
         self._dirty.put_back(lacking.take_all())
 
-    def _fail(self, error: DatabaseUnavailable) -> None:
+    def _close_circuit(self) -> None:
+        self._failures, self.circuit, self.unavailable = 0, "closed", ""
+
+    def _open_circuit(self, error: DatabaseUnavailable) -> None:
         if not self.unavailable:
             _log.warning("the database cannot be written, the journal keeps what comes", extra={"why": str(error)})
         self._failures += 1
-        self.unavailable = str(error)
+        self.circuit, self.unavailable = "open", str(error)
 
     async def _pause(self) -> None:
         """Until the next flush is due; after failures longer and longer, jittered: shards shall not come at once."""
         if self._failures:
             longest_s = min(limits.FLUSH_RETRY_S_MAX, limits.FLUSH_EVERY_S * 2 ** min(self._failures, 10))
             await asyncio.sleep(self._rng.uniform(longest_s / 2, longest_s))
+            self.circuit = "half-open"
             return
         self._wake.clear()
         try:

@@ -6,6 +6,7 @@ Constraints, what must hold:
 - A change is in the database whole or not at all, with the position it brings the shard to.
 - Written twice it is written once: an attempt whose end is unknown is simply repeated.
 - Only the holder of the last claim writes (`Fenced`), checked in the transaction under the shard's row lock.
+- Trend counts are there for the hours that trends remember, no longer.
 - Keys occur at most once in a change; PostgreSQL refuses it otherwise.
 - No slice holds the event loop longer than 3 ms.
 """
@@ -24,6 +25,8 @@ from constellation.records import Change, DeviceRows, Forgotten, NumberedItem, P
 from constellation.storage import copy
 from constellation.storage.copy import DEVICES, TRENDS, Layout, content_layout, field, pattern_layout, vectors
 from constellation.storage.database import Claim, Database, DatabaseUnavailable, Fenced
+from constellation.storage.schema import LONG_COMMAND_S_MAX
+from kernels.trends import HOURS
 
 SLICE_ROWS = 400
 REMEMBERED_MAX = 100_000
@@ -126,12 +129,17 @@ async def _drop(connection: Any, gone: PatternKeys) -> None:
 
 
 async def _put_trends(connection: Any, cells: TrendCells) -> None:
+    """Counts of 0 are deleted, and all that are older than the week that ends with the newest."""
+    if not len(cells):
+        return
     await _put(connection, TRENDS, len(cells), _trends(cells))
     if not cells.counts.all():
         await connection.execute(
             "DELETE FROM trend_counts USING pg_temp.incoming_trend_counts AS cell"
             " WHERE trend_counts.item = cell.item AND trend_counts.hour = cell.hour AND cell.count = 0"
         )
+    faded = int(cells.hours.max()) - HOURS
+    await connection.execute("DELETE FROM trend_counts WHERE hour <= $1", faded, timeout=LONG_COMMAND_S_MAX)
 
 
 async def _copy(connection: Any, layout: Layout, name: str, rows: Iterator[bytes]) -> str:

@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import os
-import re
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import psutil
 
 from constellation.config import Settings
@@ -21,6 +19,7 @@ from constellation.storage.embedded import EmbeddedServer
 from constellation.storage.keeper import JournaledKeeper, open_keeper
 from constellation.storage.loading import load
 from tests.api.process import Server, command, environment, serving
+from tests.api.test_metrics import scrape
 
 SOAKING = os.environ.get("CONSTELLATION_SOAK") == "1"
 """The long form of every test that repeats something."""
@@ -96,11 +95,9 @@ async def until(holds: Callable[[], bool | Coroutine[Any, Any, bool]], seconds_m
 
 async def drained(server: Server) -> bool:
     """Is everything in the database?"""
-    async with httpx.AsyncClient() as client:
-        scraped = (await client.get(f"{server.url}/metrics")).raise_for_status().text
-    found = re.search(r"^constellation_backlog_records{.*} (\S+)$", scraped, re.M)
-    assert found is not None
-    return float(found[1]) == 0
+    scraped = await asyncio.to_thread(scrape, server.metrics_url)
+    [records] = [value for (name, _), value in scraped.items() if name == "constellation_backlog_records"]
+    return records == 0
 
 
 @contextlib.asynccontextmanager

@@ -3,13 +3,17 @@
 import asyncio
 from pathlib import Path
 
+import httpx
 import numpy as np
 
+from tests.api.process import Server
+from tests.api.test_metrics import scrape
 from tests.durability.ledger import Ledger
 from tests.durability.life import SOAKING, WAIT_S_MAX, drained, living, postgres, stop, stored, until
 from tests.storage.proxy import CutProxy
 
 CUTS = 60 if SOAKING else 4
+CIRCUIT = "constellation_database_circuit"
 FLUSH_BYTES = 100_000
 """About what a flush sends while all devices sync; so that cuts hit all of its parts, connecting included."""
 
@@ -26,10 +30,12 @@ def test_database_that_is_away_is_noticed_by_no_device(folder: Path, rng: np.ran
                     await until(lambda: proxy.accepted >= attempts + 3)
                     await ledger.more(100)
                     assert not await drained(server)
+                    await check_circuit(server, {"open", "half-open"}, "failed")
                     proxy.restore()
                     await ledger.more(100)
                 assert ledger.refusals == []
                 await until(lambda: drained(server))
+                await check_circuit(server, {"closed"}, "ok")
                 ledger.check_stored(await stored(database.url))
                 proxy.cut()
                 async with ledger.syncing(server.url):
@@ -44,6 +50,17 @@ def test_database_that_is_away_is_noticed_by_no_device(folder: Path, rng: np.ran
             ledger.check_stored(await stored(database.url))
 
     asyncio.run(scenario())
+
+
+async def check_circuit(server: Server, states: set[str], status: str) -> None:
+    """As the metric and the detailed health tell it."""
+    scraped = await asyncio.to_thread(scrape, server.metrics_url)
+    circuit = {dict(labels)["state"]: on for (name, labels), on in scraped.items() if name == CIRCUIT}
+    assert circuit.keys() == {"closed", "open", "half-open"}
+    assert [state in states for state, on in circuit.items() if on] == [True]
+    async with httpx.AsyncClient() as client:
+        database = (await client.get(f"{server.url}/health/detailed")).json()["components"]["database"]
+    assert database["status"] == status and database["circuit"] in states
 
 
 def test_flush_that_is_cut_anywhere_is_neither_lost_nor_doubled(folder: Path, rng: np.random.Generator) -> None:

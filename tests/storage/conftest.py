@@ -19,6 +19,7 @@ from constellation.records import Change, DeviceRows, NumberedItem, PatternRows,
 from constellation.storage import embedded
 from constellation.storage.database import Claim, Database, connect
 from kernels.codes import quantise
+from kernels.trends import HOURS
 
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 JOURNAL = b"a journal's id.."
@@ -156,6 +157,6 @@ def some_change(n: int, rng: np.random.Generator, version: int = 1) -> Change:
     change.content = some_content(list(range(n)), rng)
     change.devices = some_devices(ids, rng)
     change.patterns = some_patterns(ids, some_ids(n, rng), rng)
-    hours, counts = rng.integers(1, 1 << 32, (2, n)).astype(np.uint32)
-    change.trends = TrendCells([f"film:{k}" for k in range(n)], hours, counts)
+    hours, counts = rng.integers((1 << 32) - HOURS, 1 << 32, n), rng.integers(1, 1 << 32, n)
+    change.trends = TrendCells([f"film:{k}" for k in range(n)], hours.astype(np.uint32), counts.astype(np.uint32))
     return change

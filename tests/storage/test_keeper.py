@@ -8,16 +8,19 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from constellation import limits
 from constellation.config import Settings
 from constellation.errors import StorageFailed
 from constellation.model import SyncRequest
 from constellation.shard import Shard
 from constellation.storage import journal, snapshot
 from constellation.storage.journal import JournalFailed
-from constellation.storage.keeper import JOURNAL_FILE, JournaledKeeper
-from tests.durability.life import restored, stored
+from constellation.storage.keeper import JOURNAL_FILE, JournaledKeeper, Measures
+from tests.durability.life import restored, stored, until
 from tests.shard.material import START, id_of, request
+from tests.storage.proxy import CutProxy
 
 KEPT = request(1, [(7, 0.9, 10)], sequence=1)
 REFUSED = request(1, [(8, 0.9, 10)], [(7, 0.95, 5)], sequence=2)
@@ -104,6 +107,45 @@ def test_refused_change_is_in_no_snapshot(settings: Settings, folder: Path, refu
         await check_stored(settings)
 
     asyncio.run(scenario())
+
+
+def test_circuit_opens_while_the_database_is_away_and_is_half_open_while_it_is_tried(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr(limits, "FLUSH_RETRY_S_MAX", 0.01)
+
+    async def scenario() -> None:
+        async with (
+            CutProxy(settings.database_url) as proxy,
+            living(structs.replace(settings, database_url=proxy.url)) as (keeper, shard),
+        ):
+            working = asyncio.create_task(keeper.run())
+            await sync(keeper, shard, KEPT)
+            await until(lambda: told(keeper).backlog_records == 0)
+            assert told(keeper).circuit == "closed" and not told(keeper).failing
+            proxy.cut()
+            await sync(keeper, shard, request(2, [(9, 0.9, 10)], sequence=1))
+            await until(lambda: told(keeper).circuit == "open")
+            assert "database" in told(keeper).failing
+            proxy.restore()
+            proxy.stall()
+            attempts = proxy.accepted
+            await until(lambda: proxy.accepted > attempts)
+            assert told(keeper).circuit == "half-open" and "database" in told(keeper).failing
+            proxy.restore()
+            await until(lambda: told(keeper).backlog_records == 0)
+            assert told(keeper).circuit == "closed" and not told(keeper).failing
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def told(keeper: JournaledKeeper) -> Measures:
+    measures = keeper.measures()
+    assert measures is not None
+    return measures
 
 
 async def check_stored(settings: Settings) -> None:

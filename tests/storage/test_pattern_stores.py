@@ -180,8 +180,8 @@ def test_forgotten_household_is_gone(run: Run, rng: np.random.Generator) -> None
 
 def test_trends_are_shares_of_a_week_that_fades(run: Run) -> None:
     cells = [
-        *(("film:old", HOUR - HOURS, 1_000_000), ("film:future", HOUR + 1, 1_000_000)),
-        *(("film:b", HOUR, 30), ("film:b", HOUR - 1, 20), ("film:c", HOUR - HOURS + 1, 40)),
+        *(("film:old", HOUR - HOURS, 1_000_000), ("film:c", HOUR - HOURS + 1, 40)),
+        *(("film:b", HOUR, 30), ("film:b", HOUR - 1, 20)),
         *(("genre:ü", HOUR - 2, 7), ("genre:a", HOUR - 2, 7), ("film:none", HOUR, 0)),
     ]
     items, hours, counts = zip(*cells, strict=True)
@@ -201,6 +201,10 @@ def test_trends_are_shares_of_a_week_that_fades(run: Run) -> None:
         assert [trend.trending_score for trend in trends] == pytest.approx([score for _, score in expected], abs=1e-6)
         assert {trend.region for trend in trends} == {REGION}
         assert await store.trending(HOUR, limit=2) == trends[:2]
+        later = empty_change(1)
+        later.trends = TrendCells(["film:later"], np.array([HOUR + 1], np.uint32), np.array([1_000_000], np.uint32))
+        await store.put(later)
+        assert await store.trending(HOUR, limit=3) == trends[:3]
         change.trends.counts = np.zeros(len(items), np.uint32)
         await store.put(change)
         assert await store.trending(HOUR) == []

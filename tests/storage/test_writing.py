@@ -15,9 +15,10 @@ from constellation.model import DIM, Codes
 from constellation.records import Change, Forgotten, PatternKeys, TrendCells, empty_change
 from constellation.storage import copy, loading, writing
 from constellation.storage.copy import HALFVEC, VECTOR, Layout, Reader
-from constellation.storage.database import Database, DatabaseUnavailable, Fenced
+from constellation.storage.database import Claim, Database, DatabaseUnavailable, Fenced
 from constellation.storage.loading import Tombstone, load, tombstones
 from constellation.storage.writing import check_place, write
+from kernels.trends import HOURS
 from tests.storage.conftest import (
     claimed,
     execute,
@@ -218,6 +219,36 @@ def test_tombstone_keeps_the_last_sequence(url: str) -> None:
             assert sorted(await stored_tombstones(database)) == [Tombstone(first, 9, 120), Tombstone(second, -1, 7)]
 
     asyncio.run(scenario())
+
+
+def test_trend_counts_are_deleted_after_a_week(url: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            claim = await claimed(database)
+            await _count(database, claim, {("film:1", 1_000): 1, ("film:2", 1_001): 2, ("film:1", 1_001): 3})
+            await write(database, claim, empty_change(1), 1)
+            assert len(await execute(url, "SELECT FROM trend_counts")) == 3
+            await _count(database, claim, {("film:3", 999 + HOURS): 4, ("film:2", 1_001): 5})
+            assert len(await execute(url, "SELECT FROM trend_counts")) == 4
+            await _count(database, claim, {("film:3", 1_000 + HOURS): 6})
+            found = (await loaded(database))[0].trends
+            assert found == {
+                ("film:1", 1_001): 3,
+                ("film:2", 1_001): 5,
+                ("film:3", 999 + HOURS): 4,
+                ("film:3", 1_000 + HOURS): 6,
+            }
+            await _count(database, claim, {("film:4", 10**6): 7})
+            assert (await loaded(database))[0].trends == {("film:4", 10**6): 7}
+
+    asyncio.run(scenario())
+
+
+async def _count(database: Database, claim: Claim, counts: dict[tuple[str, int], int]) -> None:
+    change = empty_change(1)
+    items, hours = zip(*counts, strict=True)
+    change.trends = TrendCells(list(items), np.array(hours, np.uint32), np.array(list(counts.values()), np.uint32))
+    await write(database, claim, change, 1)
 
 
 def test_version_and_position_are_those_of_the_last_change(url: str) -> None:

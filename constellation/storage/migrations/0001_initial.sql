@@ -56,6 +56,7 @@ CREATE TABLE trend_counts (
     item text NOT NULL,
     PRIMARY KEY (item, hour)
 );
+CREATE INDEX trend_counts_hour ON trend_counts (hour);  -- by it they are deleted after a week
 
 CREATE TABLE tombstones (
     hash bytea PRIMARY KEY,
