@@ -23,10 +23,11 @@ QUESTIONS = {
     "lookups": "what do reading trends and finding a device cost?",
     "ingest": "how fast do patterns reach PostgreSQL?",
     "restart": "what does durability cost a sync, and how soon is a shard back?",
+    "federation": "what does a round of 100 shards cost, and how true is it?",
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
-GATED = ("similarity", "relevance", "memory")
+GATED = ("similarity", "relevance", "federation", "memory")
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000
 RESULTS = Path(__file__).with_name("results")

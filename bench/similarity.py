@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import workload
+from bench.peers import NotInstalled
 from bench.peers.exact import ExactScan, Rows, recall, time_scan
 from bench.peers.hnsw import ROWS_AT_ONCE, GraphIndex
-from bench.peers.pgvector import NotInstalled, open_database
+from bench.peers.pgvector import open_database
 from bench.plan import Answers, Note, Plan, Timings, tracked
 from bench.report import Row, Target, Yardstick, at_least, at_most
 from constellation.model import DIM, Codes

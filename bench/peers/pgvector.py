@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.peers import NotInstalled
 from bench.peers.exact import Rows
 from constellation.model import DIM
 
@@ -31,10 +32,6 @@ _COPIED = np.dtype(
     [("fields", ">i2"), ("id_len", ">i4"), ("id", ">i4"), ("vector_len", ">i4"), ("vector", "V", 4 + 2 * DIM)]
 )
 _VECTOR = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("halfs", ">f2", DIM)])
-
-
-class NotInstalled(Exception):
-    """The embedded PostgreSQL is not to be had here; says why."""
 
 
 class VectorDatabase:
