@@ -17,7 +17,7 @@ WORKDIR /home/constellation
 # Journal and embedded database; with CONSTELLATION_DATABASE_URL the journal alone.
 RUN mkdir data
 VOLUME /home/constellation/data
-ENV CONSTELLATION_HOST=0.0.0.0 CONSTELLATION_DATA_DIR=/home/constellation/data
+ENV CONSTELLATION_HOST=0.0.0.0 CONSTELLATION_SHARING=aggregates CONSTELLATION_DATA_DIR=/home/constellation/data
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=120s --interval=10s --timeout=3s \

@@ -22,6 +22,9 @@ EMBEDDED = "embedded"
 """In place of a database's URL: a PostgreSQL of our own in the data directory."""
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All options of `constellation serve`; the annotation is the check, the description is the help text."""
 
@@ -54,6 +57,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 90
     quality_threshold: Annotated[float, Meta(description="success rate to be stored", ge=0, le=1)] = 0.7
     serve_threshold: Annotated[float, Meta(description="success rate to be served to others", ge=0, le=1)] = 0.8
+    sharing: Annotated[
+        Literal["auto", "patterns", "aggregates"],
+        Meta(description="what others get: patterns of devices too, or aggregates only; auto: patterns, on loopback"),
+    ] = "auto"
     max_body_bytes: Annotated[int, Meta(description="largest body", ge=1_024, le=1 << 28)] = limits.BODY_BYTES_MAX
     max_compressed_bytes: Annotated[int, Meta(description="largest compressed body", ge=1_024, le=1 << 28)] = (
         limits.COMPRESSED_BODY_BYTES_MAX
@@ -166,6 +173,11 @@ def _allowed(kind: introspect.Type) -> str:
 def _check_relations(settings: Settings) -> None:
     if settings.port == settings.metrics_port != 0:
         raise WrongSetting(f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port")
+    if settings.sharing == "auto" and settings.host not in LOOPBACK:
+        raise WrongSetting(
+            f"--sharing: got auto with --host {settings.host}, which others reach; allowed: aggregates, which gives "
+            "nobody the patterns of a household, or patterns"
+        )
     if settings.max_compressed_bytes > settings.max_body_bytes:
         raise WrongSetting(
             f"--max-compressed-bytes: got {settings.max_compressed_bytes}; "

@@ -5,7 +5,7 @@ never converted again. Everything in here is already validated: `wire` refuses w
 Used by every package; imports nothing of ours.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -124,13 +124,25 @@ class Trend(msgspec.Struct, frozen=True, gc=False):
     region: str
 
 
+class Backing(NamedTuple):
+    """What stands behind a prototype: quality 0..1 (`rounds.Prototypes`), distinct shards, distinct devices."""
+
+    quality: float
+    source_count: int
+    device_count: int
+
+
 class Answer(msgspec.Struct):
-    """What a device learns from the others: `Shard.answer`. The digest is that of `similar` (docs/architecture.md)."""
+    """What a device learns from the others: `Shard.answer`. The digest is that of `similar` (docs/architecture.md).
+
+    `prototypes`: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
+    """
 
     similar: PatternBatch
     trending: list[Trend]
     global_version: int
     digest: str
+    prototypes: dict[int, Backing] = {}
 
 
 class NextSync(msgspec.Struct, frozen=True, gc=False):

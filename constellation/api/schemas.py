@@ -70,6 +70,9 @@ class SimilarPattern(Pattern):
     """A pattern of another household, or a prototype of many."""
 
     origin: Literal["device", "prototype"]
+    quality: Annotated[float, Meta(ge=0, le=1, description="of a prototype: how far its patterns agree")] | None = None
+    source_count: Annotated[int, Meta(ge=1, description="of a prototype: distinct shards")] | None = None
+    device_count: Annotated[int, Meta(ge=1, description="of a prototype: distinct devices")] | None = None
 
 
 class PatternUpdate(msgspec.Struct):

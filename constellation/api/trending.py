@@ -24,13 +24,11 @@ class Trending(msgspec.Struct):
         tag="sync",
         summary="What a region watches",
         reply=Trending,
-        reply_text="Trends of the region; none for a region that is not this shard's.",
+        reply_text="Trends of the region, or of all for `global`; none for a region of which no round told.",
         parameters=(parameters.REGION, parameters.LIMIT),
         problems=(InvalidParameter,),
     ),
 )
 async def trending(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     query = parameters.trend_query(request.scope["query_string"])
-    mine = query.region is None or query.region == service.settings.region
-    trends = service.shard.trending(query.limit, service.clock()) if mine else []
-    return reply(request, Trending(trends))
+    return reply(request, Trending(service.shard.trending(query.limit, service.clock(), query.region)))

@@ -1,4 +1,4 @@
-"""Which patterns of others a device gets: those most like each of its interests, or the best known ones.
+"""Which patterns of others, and which prototypes, a device gets: those most like each of its interests, or the best.
 
 Part of `shard.shard`; changes nothing.
 """
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from constellation.config import Settings
 from constellation.model import Rows
 from constellation.shard.interests import Interest, Weights, divide, find_interests
 from constellation.shard.similarity import Cosines, Vector
@@ -15,6 +16,9 @@ from constellation.shard.tables import Tables
 from kernels import chains
 from kernels.codes import quantise
 from kernels.scan import pairwise_cosine
+
+_PROTOTYPE_SHARE = 5
+"""One in so many results may be a prototype as long as patterns are not short: means lie nearer than their members."""
 
 
 class Found(NamedTuple):
@@ -27,19 +31,22 @@ class Found(NamedTuple):
 class Asking:
     """The questions that a device's patterns ask the index."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, settings: Settings, tables: Tables) -> None:
         self._devices, self._patterns = tables.devices, tables.patterns
         self._index, self._best_known = tables.index, tables.best_known
+        self._prototypes = tables.prototypes
+        self._shares_patterns = settings.sharing != "aggregates"
 
     def similar(self, device: int, k: int) -> Rows:
-        """min(k, available) rows of other devices, most similar first; `device` is a row or -1.
+        """min(k, available) rows of other devices and of prototypes, most similar first; `device` is a row or -1.
 
         The results are split over the device's interests by weight. A device without patterns has nothing to be
-        compared by and gets the best known patterns.
+        compared by and gets the prototypes of most devices, then the best known patterns.
         """
         own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else None
         if own is None or not len(own):
-            return self._best_known.top(k)
+            best = self._prototypes.best(k)
+            return np.concatenate((best, self._best_known.top(k - len(best) if self._shares_patterns else 0)))
         weights = self._patterns.weights(own)
         interests = find_interests(pairwise_cosine(self._patterns.codes, self._patterns.inverse, own), weights)
         queries = [self._query(own, weights, interest) for interest in interests]
@@ -67,10 +74,15 @@ class Asking:
         return code
 
     def _others(self, device: int, query: Vector, k: int, own: int) -> Found:
-        """The k patterns of other devices most like the query; `own` patterns are the device's."""
-        rows, cosines = self._index.search(query, k, spare=own)
+        """The k patterns of other devices and prototypes most like the query; `own` patterns are the device's."""
+        rows, cosines = self._index.search(query, k if self._shares_patterns else 0, spare=own)
         others = np.flatnonzero(self._patterns.devices[rows] != device)[:k]
-        return Found(rows[others], cosines[others])
+        of_devices = Found(rows[others], cosines[others])
+        prototypes = self._prototypes.nearest(query, max(k // _PROTOTYPE_SHARE, k - len(others)))
+        if not len(prototypes[0]):
+            return of_devices
+        both = _merge(of_devices, Found(*prototypes))
+        return Found(both.rows[:k], both.cosines[:k])
 
 
 def _merge(*answers: Found) -> Found:

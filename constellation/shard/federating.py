@@ -6,12 +6,17 @@ Part of `shard.shard`.
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.rounds import Partial
+from constellation.rounds import FederationResult, Partial, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
 from constellation.shard.tables import Tables
+from kernels.trends import HOURS
+
+NO_TRENDS = TrendCounts([], np.empty((HOURS, 0), np.uint32))
 
 
 class Federating:
@@ -31,10 +36,7 @@ class Federating:
         """Group by this codebook too; once it is done, by it alone from the next one on."""
         if any(buckets.codebook.version == codebook.version for buckets in self._groups):
             return
-        for buckets in self._groups:
-            if buckets.codebook.version != self.version:
-                buckets.close()
-        self._groups = [buckets for buckets in self._groups if buckets.codebook.version == self.version]
+        self._keep([buckets for buckets in self._groups if buckets.codebook.version == self.version])
         self._groups.append(Buckets(codebook, self._tables.devices, self._tables.patterns))
 
     @contextmanager
@@ -56,3 +58,19 @@ class Federating:
                 given = yield from give(self._tables, buckets)
                 return Partial(self._shard_id, self._region, number, map_epoch, codebook_version, *given)
         return None
+
+    def publish(self, result: FederationResult, given: Partial | None) -> None:
+        """Prototypes and trends of a round; groups under older codebooks are done with."""
+        self._keep([buckets for buckets in self._groups if buckets.codebook.version >= result.codebook_version])
+        self._tables.prototypes.put(result.prototypes, result.at)
+        if given is None:
+            self._tables.trends.publish(result, NO_TRENDS, result.hour)
+        else:
+            self._tables.trends.publish(result, given.trends, given.hour)
+
+    def _keep(self, wanted: list[Buckets]) -> None:
+        """These groups alone; all of them, if these are none."""
+        for buckets in self._groups if wanted else []:
+            if buckets not in wanted:
+                buckets.close()
+        self._groups = wanted or self._groups

@@ -27,7 +27,7 @@ from constellation.model import (
     Trend,
 )
 from constellation.records import Change, Forgotten, Piece, TrendCells
-from constellation.rounds import Partial
+from constellation.rounds import FederationResult, Partial
 from constellation.shard.asking import Asking
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.federating import Federating
@@ -57,10 +57,10 @@ class Shard:
         self._tables = tables
         self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
         self._content, self._trends = tables.content, tables.trends
-        self._changes = tables.changes
+        self._prototypes, self._changes = tables.prototypes, tables.changes
         self._tombstones = Tombstones(tombstone_key or secrets.token_bytes(KEY_BYTES))
         self._taking = Taking(settings, tables)
-        self._asking = Asking(tables)
+        self._asking = Asking(settings, tables)
         self._restoring = Restoring(tables, self._tombstones, settings.serve_threshold)
         self._federating = Federating(settings, tables, codebook or default_codebook())
         self._ttl_s = settings.device_ttl_days * DAY_S
@@ -110,14 +110,16 @@ class Shard:
 
     def answer(self, device_id: bytes, options: SyncOptions) -> Answer:
         """What the device learns from the others; it need not be known."""
-        similar = self._patterns.gather(self._asking.similar(self._devices.find(device_id), options.similar))
+        rows = self._asking.similar(self._devices.find(device_id), options.similar)
+        similar = self._patterns.gather(rows)
+        prototypes = self._prototypes.put_into(similar, rows)
         digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
-        return Answer(similar, self._trends.top(options.trending), self._version, digest)
+        return Answer(similar, self._trends.top(options.trending), self._version, digest, prototypes)
 
-    def trending(self, limit: int, now: float) -> list[Trend]:
-        """The region's best items, best first."""
+    def trending(self, limit: int, now: float, region: str | None = None) -> list[Trend]:
+        """The best items of a region, "global" for all, by default the shard's own; none of one that is not known."""
         self._trends.hour(now)
-        return self._trends.top(limit)
+        return self._trends.top(limit, region)
 
     def forget(self, device_id: bytes, now: float) -> bool:
         """Drop the device, its patterns and what trends credited them with; False if it was not known.
@@ -223,6 +225,7 @@ class Shard:
         """Group the patterns by this codebook too, from now on: `maintain` does it. The one before stays."""
         self._federating.use(codebook)
 
+    @property
     def codebook_version(self) -> int:
         """The newest under which every pattern is in its bucket; 0 before the first is."""
         return self._federating.version
@@ -230,6 +233,10 @@ class Shard:
     def partial(self, number: int, map_epoch: int, codebook_version: int) -> Generator[None, None, Partial | None]:
         """What the shard gives to a round, returned after steps of about 1 ms; None if it is not grouped that way."""
         return self._federating.partial(number, map_epoch, codebook_version)
+
+    def publish(self, result: FederationResult, given: Partial | None) -> None:
+        """Take a round over, in place of the one before; `given`: the partial of this shard that is in it."""
+        self._federating.publish(result, given)
 
     def _is_duplicate(self, device: int, delta: Delta) -> bool:
         """Was this delta, or a later one, applied already? Raises SequenceConflict if another was in its place."""

@@ -7,6 +7,7 @@ from constellation.shard.changes import Changes
 from constellation.shard.content import Content
 from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
+from constellation.shard.prototypes import PrototypeTable
 from constellation.shard.similarity import SimilarityIndex
 from constellation.shard.trends import Trends
 
@@ -23,4 +24,5 @@ class Tables:
         self.best_known = BestKnown(rows)
         self.content = Content(CONTENT_ITEMS_MAX)
         self.trends = Trends(CONTENT_ITEMS_MAX, settings.region)
+        self.prototypes = PrototypeTable(settings.serve_threshold)
         self.changes = Changes(self.devices, self.patterns, self.content, self.trends)

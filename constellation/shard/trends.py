@@ -18,8 +18,9 @@ from constellation.limits import (
 )
 from constellation.model import GENRE_PREFIX, Rows, Trend
 from constellation.records import TrendCells
-from constellation.rounds import TrendCounts
+from constellation.rounds import GLOBAL, FederationResult, RegionTrends, TrendCounts
 from constellation.shard import memory
+from constellation.shard.elsewhere import Elsewhere, elsewhere
 from constellation.shard.leaders import Leaders
 from kernels import trends as kernel
 
@@ -42,13 +43,17 @@ class Trends:
         self._region = region
         self._hour = 0
         self._leaders = Leaders(TRENDING_MAX, 4 * TRENDING_MAX, self._values, self._best)
-        self._top: list[Trend] | None = []
+        self._tops: dict[str, list[Trend]] = {}
+        self._elsewhere: dict[str, Elsewhere] = {}
+        self._own: dict[str, Rows] = {}
+        self._published: dict[str, list[Trend]] = {}
         self._touched: dict[tuple[int, int], None] = {}
 
     def title(self, number: int, content_id: str) -> None:
         """Title `number` goes by this content id."""
         item = GENRE_TRENDS_MAX + number
         self._names[item] = content_id
+        self._own.clear()
         self._titles[content_id] = item
         self._high = max(self._high, item + 1)
 
@@ -69,6 +74,7 @@ class Trends:
                 return -1
             item = self._genres[genre] = len(self._genres)
             self._names[item] = name
+            self._own.clear()
         return item
 
     @property
@@ -84,7 +90,8 @@ class Trends:
         elif hour > self._hour:
             kernel.roll_hours(self._counts, self._scores, self._high, self._hour, hour, TREND_DECAY_PER_HOUR)
             self._leaders.scale(TREND_DECAY_PER_HOUR ** min(hour - self._hour, kernel.HOURS))
-            self._hour, self._top = hour, None
+            self._hour = hour
+            self._tops.clear()
         return self._hour
 
     def credit(self, item: int, samples: int) -> int:
@@ -101,11 +108,27 @@ class Trends:
         for line in np.flatnonzero(before != self._counts[:, item]).tolist():
             self._note(item, self._hour - (self._hour - line) % kernel.HOURS)
 
-    def top(self, limit: int) -> list[Trend]:
-        """The region's best items, best first."""
-        if self._top is None:
-            self._top = self._read()
-        return self._top[:limit]
+    def top(self, limit: int, region: str | None = None) -> list[Trend]:
+        """The best items of a region, or of all (GLOBAL), best first; without one of this shard's own.
+
+        Of a region without this shard as the last round published them, else with what was counted since.
+        """
+        region = region or self._region
+        if region not in self._tops:
+            mine = region in (self._region, GLOBAL)
+            self._tops[region] = self._read(region) if mine else self._published.get(region, [])
+        return self._tops[region][:limit]
+
+    def publish(self, result: FederationResult, given: TrendCounts, given_hour: int) -> None:
+        """Take a round over, to which this shard gave `given` of the week to `given_hour`."""
+        self._published = {of.region: _as_published(of) for of in result.trends}
+        self._elsewhere = {
+            of.region: elsewhere(of, result.hour, given, given_hour)
+            for of in result.trends
+            if of.region in (self._region, GLOBAL)
+        }
+        self._own.clear()
+        self._tops.clear()
 
     @property
     def touched(self) -> bool:
@@ -154,7 +177,7 @@ class Trends:
         """Compute every score anew from the counts."""
         kernel.recompute_scores(self._counts, self._scores, 0, self._high, self._hour, TREND_DECAY_PER_HOUR)
         self._leaders.refill()
-        self._top = None
+        self._tops.clear()
 
     def item_named(self, name: str) -> int:
         """The item of a name as `name` gives it; -1 for '' and for a genre too many. A title must be known."""
@@ -168,16 +191,33 @@ class Trends:
     def _note(self, item: int, hour: int) -> None:
         self._touched[item, hour] = None
         self._leaders.changed(item, float(self._scores[item]))
-        self._top = None
+        self._tops.clear()
 
-    def _read(self) -> list[Trend]:
+    def _read(self, region: str) -> list[Trend]:
+        """Own items at the top, and every item of the others: none else can be among the best of both together."""
         items = self._leaders.top(TRENDING_MAX)
-        scores = self._scores[items]
+        names, scores = [self._names[item] for item in items.tolist()], self._scores[items]
+        if other := self._elsewhere.get(region):
+            own = self._own_items(region, other.items)
+            alone = np.flatnonzero(~np.isin(items, own))
+            both = other.scores * TREND_DECAY_PER_HOUR ** max(0, self._hour - other.hour)
+            both += np.where(own >= 0, self._scores[own], 0.0)
+            scores = np.concatenate((both, scores[alone]))
+            best = np.argsort(-scores, kind="stable")[:TRENDING_MAX]
+            best = best[scores[best] > 0]
+            every = [*other.items, *(names[i] for i in alone.tolist())]
+            names, scores = [every[i] for i in best.tolist()], scores[best]
         highest = float(scores[0]) if len(scores) else 1.0
         return [
-            Trend(self._names[item], round(score / highest, 6), self._region)
-            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+            Trend(name, round(score / highest, 6), region) for name, score in zip(names, scores.tolist(), strict=True)
         ]
+
+    def _own_items(self, region: str, names: list[str]) -> Rows:
+        """Items (n,) of what the others of a region counted, -1 for one without a name here; kept until it gets one."""
+        if region not in self._own:
+            numbers = {name: item for item, name in self._names.items()}
+            self._own[region] = np.array([numbers.get(name, -1) for name in names], np.int32)
+        return self._own[region]
 
     def _values(self, items: Rows) -> npt.NDArray[np.float64]:
         scores = self._scores[items]
@@ -186,3 +226,8 @@ class Trends:
     def _best(self, k: int) -> Rows:
         best: Rows = kernel.top_k(self._scores[: self._high], self._live[: self._high], k)
         return best
+
+
+def _as_published(of: RegionTrends) -> list[Trend]:
+    best = zip(of.items[:TRENDING_MAX], of.scores.tolist(), strict=False)
+    return [Trend(item, round(score, 6), of.region) for item, score in best]

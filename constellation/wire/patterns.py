@@ -28,7 +28,8 @@ MsgpackEmbedding: TypeAlias = bytes | Floats
 Id = TypeVar("Id", str, Raw)
 Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding)
 
-_FIELDS_LEN = 7  # of a pattern; a reply's has its origin behind them
+FIELDS_LEN = 7
+"""Of a pattern; a reply's has its origin behind them."""
 # Shared by all empty lists: the arrays have nothing in them that could change.
 _NO_PATTERNS = PatternBatch(
     ids=NO_IDS,
@@ -75,7 +76,7 @@ def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> P
         return replace(_NO_PATTERNS, contexts=[])
     at = path + "[{}]."
     columns = zip(*map(astuple, bodies), strict=True)
-    ids, embeddings, rates, counts, contexts, created_at, updated_at = islice(columns, _FIELDS_LEN)
+    ids, embeddings, rates, counts, contexts, created_at, updated_at = islice(columns, FIELDS_LEN)
     check_range(counts, 1, limits.SAMPLE_COUNT_MAX, at + "sample_count", refuse)
     check_range(created_at, 0, limits.UNIX_SECONDS_MAX, at + "created_at", refuse)
     check_range(updated_at, 0, limits.UNIX_SECONDS_MAX, at + "updated_at", refuse)

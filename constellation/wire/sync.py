@@ -32,6 +32,7 @@ from constellation.model import (
 from constellation.wire.ids import NO_IDS, read_id, read_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
+    FIELDS_LEN,
     Embedding,
     Id,
     JsonEmbedding,
@@ -97,9 +98,12 @@ def encode_sync(
     answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: EmbeddingFormat
 ) -> bytes:
     """The body of a 200. Always a whole list (`reset: true`)."""
+    similar = list[WrittenPattern](write_patterns(answer.similar, media, embedding, _SimilarPattern))
+    for place, backing in answer.prototypes.items():
+        similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())
     reply = _ReplyBody(
         global_=_GlobalBody(
-            similar=write_patterns(answer.similar, media, embedding, _SimilarPattern),
+            similar=similar,
             trending=answer.trending,
             global_version=answer.global_version,
             reset=True,
@@ -117,8 +121,15 @@ class _SimilarPattern(WrittenPattern):
     origin: str = "device"
 
 
+class _SimilarPrototype(WrittenPattern):
+    quality: float
+    source_count: int
+    device_count: int
+    origin: str = "prototype"
+
+
 class _GlobalBody(Struct):
-    similar: list[_SimilarPattern]
+    similar: list[WrittenPattern]
     trending: list[Trend]
     global_version: int
     reset: bool

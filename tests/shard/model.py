@@ -49,6 +49,8 @@ class ModelShard:
         self.clock = 0
         self.tombstones: dict[bytes, int] = {}
         """Forgotten devices -> the last sequence of each."""
+        self.prototypes: list[Pattern] = []
+        """Those of the last round that may be served, those of most devices first."""
         self.changed = False
         """Did the last call change a pattern?"""
 

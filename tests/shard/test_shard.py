@@ -19,6 +19,7 @@ from constellation.records import Change, Piece, TrendCells, decode, encode
 from constellation.shard import Shard
 from tests.shard.material import EVERYTHING, START, batch, codebook, id_of, request, settings
 from tests.shard.model import Device, ModelShard, patterns_of
+from tests.shard.published import round_of, served_prototypes
 
 DEVICES, IDS = 5, 9
 TOMBSTONE_KEY = bytes(32)
@@ -146,6 +147,7 @@ class ShardMachine(RuleBasedStateMachine):
 
     def _restarted(self) -> None:
         self.taking = Snapshot(0, self.shard)
+        self.model.prototypes = []
         self.model.devices = copy.deepcopy(self.kept)
         self.model.clock = max((device.synced_at for device in self.kept.values()), default=0)
         self.version = min(self.version, self.shard.global_version)
@@ -154,6 +156,17 @@ class ShardMachine(RuleBasedStateMachine):
     def change_the_codebook(self, version: int) -> None:
         for shard in (self.shard, self.twin):
             shard.use(codebook(version, size=version + 1))
+
+    @rule(
+        drawn=st.lists(st.tuples(st.integers(0, 4), rates, st.integers(1, 3)), max_size=6),
+        version=st.integers(1, 4),
+    )
+    def publish(self, drawn: Any, version: int) -> None:
+        """A round with these prototypes: the direction, rate and devices of each."""
+        result = round_of(drawn, version, int(self.now))
+        for shard in (self.shard, self.twin):
+            shard.publish(result, None)
+        self.model.prototypes = served_prototypes(result)
 
     @rule(steps=st.integers(0, 3))
     def group(self, steps: int) -> None:
@@ -208,7 +221,7 @@ class ShardMachine(RuleBasedStateMachine):
     def everybody_gets_what_others_serve(self) -> None:
         for number in range(DEVICES + 1):
             device_id = id_of(number)
-            available = self.model.served(device_id)
+            available = self.model.served(device_id) + self.model.prototypes
             answer = self.shard.answer(device_id, EVERYTHING)
             assert Counter(patterns_of(answer.similar)) == Counter(available)
             _check_answer(answer, self.shard.global_version)
@@ -220,8 +233,11 @@ class ShardMachine(RuleBasedStateMachine):
                 assert got <= Counter(available) and got.total() == min(k, len(available))
             known = self.model.devices.get(device_id)
             if known is None or not known.patterns:
-                best = [(-rate, -min(count, 1_000)) for _, _, rate, count, *_ in patterns_of(answer.similar)]
+                first, rest = patterns_of(answer.similar), patterns_of(answer.similar)[len(self.model.prototypes) :]
+                assert first[: len(self.model.prototypes)] == self.model.prototypes
+                best = [(-rate, -min(count, 1_000)) for _, _, rate, count, *_ in rest]
                 assert best == sorted(best)
+            assert len(answer.prototypes) == len(self.model.prototypes)
 
     @invariant()
     def buckets_hold_what_a_recomputation_gives(self) -> None:

@@ -1,0 +1,72 @@
+"""The prototypes of the last round: candidates beside the patterns of devices. Part of `shard.shard`.
+
+There are at most as many as a codebook has centroids, so a question looks at all of them. Among rows of patterns,
+prototype i goes by the row -1 - i.
+"""
+
+import numpy as np
+
+from constellation import rounds
+from constellation.model import DIM, Backing, PatternBatch, Rows
+from constellation.shard.similarity import Cosines, Vector
+from kernels.codes import inverse_norms
+from kernels.scan import scan_top_k
+
+_DEVICES_MIN = 2
+"""Behind a prototype that is served: one device alone would get back what it gave."""
+
+
+class PrototypeTable:
+    """Prototypes that devices may get; none before the first round."""
+
+    def __init__(self, serve_threshold: float) -> None:
+        self._serve_threshold = np.float32(serve_threshold)
+        self._patterns: PatternBatch | None = None
+        self._backing: list[Backing] = []
+        self._inverse = np.empty(0, np.float32)
+        self._best = np.empty(0, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._backing)
+
+    def put(self, found: rounds.Prototypes, at: int) -> None:
+        """Those of a round of `at` (unix seconds), in place of all before."""
+        served = np.flatnonzero((found.rates >= self._serve_threshold) & (found.devices >= _DEVICES_MIN))
+        self._patterns = PatternBatch(
+            ids=found.ids[served],
+            codes=found.codes[served],
+            rates=found.rates[served],
+            counts=found.counts[served],
+            created_at=np.full(len(served), at, np.int64),
+            updated_at=np.full(len(served), at, np.int64),
+            contexts=[found.contexts[i] for i in served.tolist()],
+        )
+        self._inverse = inverse_norms(self._patterns.codes)
+        columns = (found.quality[served], found.sources[served], found.devices[served])
+        self._backing = [Backing(*of) for of in zip(*(column.tolist() for column in columns), strict=True)]
+        self._best = np.lexsort((served, -found.devices[served])).astype(np.int32)
+
+    def best(self, k: int) -> Rows:
+        """Rows of up to k prototypes, those of the most devices first."""
+        return -1 - self._best[:k]
+
+    def nearest(self, query: Vector, k: int) -> tuple[Rows, Cosines]:
+        """Rows of the min(k, len(self)) most like a code (384,) int8, best first, and their cosines."""
+        if self._patterns is None or not k:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        everyone = np.arange(len(self), dtype=np.int32)
+        norm = inverse_norms(query.reshape(1, DIM))[0]
+        rows, cosines = scan_top_k(self._patterns.codes, self._inverse, everyone, query, norm, k)
+        return -1 - rows, cosines
+
+    def put_into(self, answer: PatternBatch, rows: Rows) -> dict[int, Backing]:
+        """Write the prototypes among `rows` (n,) over the answer's patterns (n,); what backs them, by their place."""
+        places = np.flatnonzero(rows < 0)
+        if not len(places) or self._patterns is None:
+            return {}
+        mine = -1 - rows[places]
+        for name in ("ids", "codes", "rates", "counts", "created_at", "updated_at"):
+            getattr(answer, name)[places] = getattr(self._patterns, name)[mine]
+        for place, i in zip(places.tolist(), mine.tolist(), strict=True):
+            answer.contexts[place] = self._patterns.contexts[i]
+        return {place: self._backing[i] for place, i in zip(places.tolist(), mine.tolist(), strict=True)}

@@ -1,0 +1,198 @@
+"""Shards, not descriptions of them: what they give merges, and what comes of it is served beside what each has."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from constellation.federation import FederationCoordinator, RoundTerms
+from constellation.rounds import GLOBAL, FederationResult, Partial, decode_partial, decode_result, encode
+from constellation.shard import Shard
+from kernels.codes import inverse_norms
+from tests.shard.material import EVERYTHING, START, batch, codebook, id_of, request, settings
+from tests.shard.published import round_of
+
+BOOK = codebook(1, 3)
+HOUR = 3_600
+DEVICES = 8
+
+
+def shard_of(number: int, region: str = "eu") -> Shard:
+    bounds = msgspec.structs.replace(settings(), shard_id=f"shard-{number}", region=region)
+    return Shard(bounds, START, codebook=BOOK)
+
+
+def grouped(shard: Shard) -> Shard:
+    while shard.maintain():
+        pass
+    return shard
+
+
+def give(shard: Shard) -> Partial:
+    steps = grouped(shard).partial(1, 1, BOOK.version)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            assert end.value is not None
+            return decode_partial(encode(end.value))
+
+
+def merged(partials: list[Partial], now: float = START, **more: int) -> FederationResult:
+    shards = {partial.shard_id: partial.region for partial in partials}
+    terms = RoundTerms(
+        round=1, at=int(now), map_epoch=1, codebook_version=BOOK.version, buckets=len(BOOK), shards=shards, **more
+    )
+    return decode_result(encode(FederationCoordinator(terms).run_federation(partials)))
+
+
+def watch(shard: Shard, device: int, pattern: int, samples: int, now: float = START) -> None:
+    added = batch([(pattern, 0.9, samples)], codes=[pattern % 3], hints=[f"genre {pattern}"])
+    shard.apply(request(device, added), now)
+
+
+def top(shard: Shard, now: float = START, region: str | None = None) -> dict[str, float]:
+    return {trend.content_id: trend.trending_score for trend in shard.trending(50, now, region)}
+
+
+def test_every_split_of_devices_over_shards_gives_the_same_round(rng: np.random.Generator) -> None:
+    """But for how many shards stand behind a prototype."""
+    results = []
+    for shards in (1, 2, 4):
+        parts = [shard_of(number) for number in range(shards)]
+        for device in range(DEVICES):
+            for pattern in range(device % 4 + 1):
+                watch(parts[device % shards], device, 10 * device + pattern, 10 + device)
+        results.append(merged([give(part) for part in rng.permutation(np.array(parts, object))]))
+    first = results[0].prototypes
+    assert len(first) and results[0].devices == DEVICES
+    for result in results:
+        result.prototypes.sources = first.sources
+        assert encode(msgspec.structs.replace(result, trends=[], shards_expected=1, shards_reported=1)) == encode(
+            msgspec.structs.replace(results[0], trends=[], shards_expected=1, shards_reported=1)
+        )
+
+
+def test_a_prototype_born_elsewhere_is_served_and_marked() -> None:
+    shards = [shard_of(number) for number in range(4)]
+    for number in (1, 2, 3):
+        for device in range(3):
+            watch(shards[number], device, 30 + 3 * device, 50)
+    result = merged([give(shard) for shard in shards])
+    here = shards[0]
+    watch(here, 7, 3, 20)  # alike, and alone on its shard
+    assert len(here.answer(id_of(7), EVERYTHING).similar) == 0
+    here.publish(result, give(here))
+    answer = here.answer(id_of(7), EVERYTHING)
+    assert [tuple(backing)[1:] for backing in answer.prototypes.values()] == [(3, 9)]
+    assert len(answer.similar) == 1 and answer.prototypes.keys() == {0}
+    found = answer.similar
+    mean = found.codes[0].astype(float) @ BOOK.codes[0] * inverse_norms(found.codes)[0] * BOOK.inverse[0]
+    assert mean > 0.999 and found.rates[0] == pytest.approx(0.9) and found.counts[0] == 9 * 50
+    assert here.answer(id_of(99), EVERYTHING).prototypes.keys() == {0}  # of a device that nobody knows
+
+
+def test_prototypes_do_not_crowd_out_patterns() -> None:
+    """However near they are: one in five results, or what there are no patterns for."""
+    shard = shard_of(0)
+    for device in range(60):
+        watch(shard, device, 0 if device == 0 else 1, 50)
+    shard.publish(round_of([(0, 0.9, 5)] * 6, BOOK.version, START), None)
+    for similar, prototypes in {4: 0, 5: 1, 10: 2, 59: 6, 100: 6}.items():
+        answer = shard.answer(id_of(0), msgspec.structs.replace(EVERYTHING, similar=similar))
+        assert len(answer.prototypes) == prototypes and len(answer.similar) == min(similar, 59 + 6)
+        assert sorted(answer.prototypes) == list(range(prototypes))
+
+
+def test_aggregates_give_nobody_a_pattern_of_a_device() -> None:
+    shard = Shard(msgspec.structs.replace(settings(), sharing="aggregates"), START, codebook=BOOK)
+    for device in range(5):
+        watch(shard, device, device * 3, 50)
+    for device in (0, 99):
+        assert len(shard.answer(id_of(device), EVERYTHING).similar) == 0
+    shard.publish(merged([give(shard)]), give(shard))
+    for device in (0, 99):
+        assert shard.answer(id_of(device), EVERYTHING).prototypes.keys() == {0}
+
+
+@pytest.mark.parametrize("hours", [0, 1, 30, 400])
+def test_trends_are_those_of_all_shards_with_own_ones_of_this_moment(hours: int) -> None:
+    """As one shard with all devices has them, whatever was counted here since."""
+    whole, shards = shard_of(9), [shard_of(0), shard_of(1), shard_of(2)]
+
+    def view(number: int, device: int, pattern: int, samples: int, now: float) -> None:
+        for shard in (whole, shards[number]):
+            watch(shard, 10 * number + device, pattern, samples, now)
+
+    for number in range(3):
+        for device in range(6):
+            view(number, device, device % 4, 20 * device + 60 + number, START)
+            view(number, device + 6, device % 3, 90, START + HOUR)
+    partials = [give(shard) for shard in shards]
+    result = merged(partials, START + HOUR)
+    later = START + (1 + hours) * HOUR
+    view(0, 1, 0, 120, later)
+    view(0, 2, 77, 150, later)  # nobody else has it
+    for number, shard in enumerate(shards[:1]):
+        shard.publish(result, partials[number])
+        for region in ("eu", GLOBAL):
+            assert top(shard, later, region) == pytest.approx(top(whole, later), abs=1e-4)
+        assert shard.answer(id_of(1), EVERYTHING).trending == shard.trending(50, later)
+
+
+def test_trends_of_other_regions_are_as_published() -> None:
+    europe, america = [shard_of(number) for number in range(3)], [shard_of(number, "us") for number in range(3, 6)]
+    for device in range(30):
+        for shard in europe:
+            watch(shard, device, 1, 200)
+        for shard in america:
+            watch(shard, device, 2, 100)
+    partials = [give(shard) for shard in (*europe, *america)]
+    result = merged(partials)
+    europe[0].publish(result, partials[0])
+    assert top(europe[0]) == top(europe[0], region="eu") == {"genre:genre 1": 1.0}
+    assert top(europe[0], region="us") == {"genre:genre 2": 1.0}
+    assert top(europe[0], region=GLOBAL) == {"genre:genre 1": 1.0, "genre:genre 2": 0.5}
+    assert top(europe[0], region="mars") == {}
+
+
+def test_a_title_posted_after_the_round_keeps_its_count(rng: np.random.Generator) -> None:
+    """The others' counts of a genre that gets its first own sample later are added to it."""
+    shards = [shard_of(number) for number in range(3)]
+    for shard in shards[1:]:
+        for device in range(3):
+            watch(shard, device, 5, 100)
+    for device in range(3):
+        watch(shards[0], device, 6, 100)
+    partials = [give(shard) for shard in shards]
+    result = merged(partials, min_source_count=1)
+    shards[0].publish(result, partials[0])
+    assert top(shards[0])["genre:genre 5"] == 1.0
+    watch(shards[0], 9, 5, 200)
+    assert top(shards[0]) == {"genre:genre 5": 1.0, "genre:genre 6": pytest.approx(300 / 800, abs=1e-5)}
+
+
+def test_a_new_codebook_is_used_when_all_patterns_are_in_its_buckets() -> None:
+    shard = shard_of(0)
+    for device in range(200):
+        watch(shard, device, device, 10)
+    grouped(shard)
+    shard.use(codebook(2, 5))
+    assert shard.codebook_version == 1
+    assert _nothing(shard.partial(1, 1, 2))
+    grouped(shard)
+    assert shard.codebook_version == 2
+    old = give(shard)
+    shard.publish(merged([old]), old)
+    assert old.codebook_version == 1 and not _nothing(shard.partial(2, 1, 1))
+    shard.publish(msgspec.structs.replace(merged([old]), codebook_version=2), None)
+    assert _nothing(shard.partial(2, 1, 1)) and not _nothing(shard.partial(2, 1, 2))
+
+
+def _nothing(steps: Any) -> bool:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value is None
