@@ -3,7 +3,8 @@
 Constraints, what must hold:
 - Before anything is changed all of the file was read and found right; then it is all or nothing: one transaction.
 - Who was forgotten after the backup was taken, as far as database and journal know, stays forgotten.
-- The journal from before a restore is refused by the database afterwards, wherever the restore was cut off.
+- The journal from before a restore is refused by the database afterwards, wherever the restore was cut off; the
+  snapshot from before is gone.
 What must fail: a file that is damaged, cut off, of another kind or another shard; a database that holds something,
 unless it is to be replaced.
 """
@@ -22,7 +23,7 @@ from constellation.records import Change, Forgotten, WrongRecord, decode, empty_
 from constellation.storage import frames, snapshot
 from constellation.storage.backup import CHANGE, FORM, Refused, Summary, counted
 from constellation.storage.database import Claim, Database
-from constellation.storage.frames import LAST, Advance, WrongFile
+from constellation.storage.frames import LAST, Advance, Frame, WrongFile
 from constellation.storage.journal import Journal
 from constellation.storage.keeper import owner_name
 from constellation.storage.loading import Tombstone, tombstones
@@ -49,7 +50,7 @@ class Restored(NamedTuple):
 
 
 def verify(path: Path, advance: Advance) -> Verified:
-    """Read everything; `advance` is told how many bytes were read. Raises `WrongFile`, OSError."""
+    """Read everything; `advance` is told how many bytes were read. Raises `WrongFile`."""
     counts: Counter[str] = Counter()
     forgotten: dict[bytes, Tombstone] = {}
     for read in _read(path, advance):
@@ -72,7 +73,9 @@ async def restore(
     now: float,
     advance: Advance,
 ) -> Restored:
-    """Replace what the database holds; the caller owns the data directory. An old journal is put aside.
+    """Replace what the database holds; the caller owns the data directory, whose journal is put aside.
+
+    Its snapshot, which fits no journal any more, is deleted: it may hold who was forgotten.
 
     Raises `Refused`, `WrongFile`, `WrongDatabase`, `DatabaseUnavailable`, `JournalFailed`, `DamagedJournal`, OSError.
     """
@@ -96,7 +99,7 @@ async def restore(
                 "UPDATE shards SET journal_id = $1, position = 1, tombstone_key = $2, version = greatest(version, $3)",
                 *(new_id, summary.tombstone_key, version),
             )
-    except Refused:  # after other failures it may be that the commit arrived, and this is the journal to have
+    except (Refused, WrongFile):  # after others it may be that the commit arrived, and this is the journal to have
         new_path.unlink()
         raise
     aside = _put_in_place(new_path, journal_path, now)
@@ -104,15 +107,23 @@ async def restore(
 
 
 def _read(path: Path, advance: Advance) -> Iterator[Change | Summary]:
-    """The changes, and at last the summary, once the whole file was found right. Raises `WrongFile`, OSError."""
-    for kind, content, at in frames.read(path, FORM, advance):
-        try:
-            if kind not in (CHANGE, LAST):
-                raise WrongRecord(f"a frame of kind {kind}")
-            read = decode(content) if kind == CHANGE else msgspec.msgpack.decode(content, type=Summary)
-        except (WrongRecord, msgspec.MsgspecError) as error:
-            raise WrongFile(f"{path} cannot be read at byte {at}: {error}") from error
-        yield read
+    """The changes, and at last the summary, once the whole file was found right. Raises `WrongFile`."""
+    try:
+        for frame in frames.read(path, FORM, advance):
+            yield _decoded(path, frame)
+    except OSError as error:  # which `Database.connection` would take for the database's
+        raise WrongFile(f"{path} cannot be read: {error}") from error
+
+
+def _decoded(path: Path, frame: Frame) -> Change | Summary:
+    try:
+        if frame.kind == LAST:
+            return msgspec.msgpack.decode(frame.content, type=Summary)
+        if frame.kind == CHANGE:
+            return decode(frame.content)
+    except (WrongRecord, msgspec.MsgspecError) as error:
+        raise WrongFile(f"{path} cannot be read at byte {frame.at}: {error}") from error
+    raise WrongFile(f"{path} cannot be read at byte {frame.at}: a frame of kind {frame.kind} is not known")
 
 
 async def _claim(database: Database, shard_id: str, new_id: bytes) -> Claim:
