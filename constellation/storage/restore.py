@@ -11,8 +11,6 @@ unless it is to be replaced.
 
 from collections import Counter
 from collections.abc import Iterator
-from hashlib import blake2b
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +22,10 @@ from constellation.storage import frames, snapshot
 from constellation.storage.backup import CHANGE, FORM, Refused, Summary, counted
 from constellation.storage.database import Claim, Database
 from constellation.storage.frames import LAST, Advance, Frame, WrongFile
+from constellation.storage.graves import Graves
 from constellation.storage.journal import Journal
 from constellation.storage.keeper import owner_name
-from constellation.storage.loading import Tombstone, tombstones
+from constellation.storage.loading import Tombstone
 from constellation.storage.schema import LONG_COMMAND_S_MAX, TABLES
 from constellation.storage.writing import check_place, put, put_tombstones
 
@@ -87,12 +86,13 @@ async def restore(
     version = max(summary.version, old.version)
     new_id = _new_journal(new_path, version)
     claim = await _claim(database, shard_id, new_id)
+    graves = Graves(backup.forgotten, summary.tombstone_key, claim.tombstone_key)
     try:
         async with database.connection() as connection, connection.transaction():
             await check_place(connection, claim)
             if not force:
                 await _require_empty(connection, claim, old, journal_path)
-            graves = await _Graves.read(connection, backup, claim.tombstone_key, old.forgotten)
+            await graves.read(connection, old.forgotten)
             await connection.execute(f"TRUNCATE {', '.join(TABLES)}", timeout=LONG_COMMAND_S_MAX)
             await _put(connection, database.vector, backup, graves, advance)
             await connection.execute(
@@ -141,7 +141,7 @@ async def _require_empty(connection: Any, claim: Claim, old: "_OldJournal", jour
         raise Refused(f"{journal_path} holds what is not in the database yet: --force gives it up")
 
 
-async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves: "_Graves", advance: Advance) -> None:
+async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves: Graves, advance: Advance) -> None:
     debts: list[tuple[str, int, int]] = []
     for change in _read(backup.path, advance):
         if isinstance(change, Summary):
@@ -163,80 +163,6 @@ async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves:
         debts,
     )
     await connection.execute("DELETE FROM trend_counts WHERE count = 0")
-
-
-class _Graves:
-    """Tombstones that the database and its journal knew, by their hashes under the backup's key (`known`).
-
-    Hashes are those of `shard.tombstones`. Those that were made under another key are found by the devices of the
-    backup that they are of.
-    """
-
-    def __init__(self, backup: Verified, old_key: bytes) -> None:
-        self._own, self._key, self._old_key = backup.forgotten, backup.summary.tombstone_key, old_key
-        self.known: dict[bytes, Tombstone] = {}
-        self.kept_out: set[bytes] = set()
-        self._foreign: dict[bytes, Tombstone] = {}
-
-    @classmethod
-    async def read(cls, connection: Any, backup: Verified, old_key: bytes, journaled: list[Forgotten]) -> "_Graves":
-        """Also takes them out of the database where the key is another."""
-        graves = cls(backup, old_key)
-        stored = {dead.hash: dead for dead in await tombstones(connection)}
-        if graves._key == old_key:
-            graves.known = stored
-        else:
-            graves._foreign = stored
-            await connection.execute("DELETE FROM tombstones", timeout=LONG_COMMAND_S_MAX)
-        for dead in journaled:
-            graves._add(_hash(graves._key, dead.device_id), Tombstone(*dead[1:]))
-        return graves
-
-    @property
-    def lost(self) -> int:
-        return len(self._foreign)
-
-    def without(self, change: Change, debts: list[tuple[str, int, int]]) -> Change:
-        """The change without them and without tombstones; what trends credited them with is put into debts."""
-        ids = [row.tobytes() for row in change.devices.ids]
-        if self.known or self._foreign:
-            self.kept_out.update(device for device in ids if self._is_forgotten(device))
-        stays = np.array([device not in self.kept_out for device in ids], bool)
-        rows = change.patterns
-        remain = np.array([owner.tobytes() not in self.kept_out for owner in rows.owners], bool)
-        debts += [
-            (rows.items[row], int(rows.item_samples[row]), int(rows.item_hours[row]))
-            for row in np.flatnonzero(~remain).tolist()
-            if rows.items[row]
-        ]
-        return msgspec.structs.replace(
-            change, forgotten=[], devices=_kept(change.devices, stays), patterns=_kept(rows, remain)
-        )
-
-    def _is_forgotten(self, device_id: bytes) -> bool:
-        """Was it after the backup's own tombstone of that device, if there is one? Else it had come again since."""
-        of = _hash(self._key, device_id)
-        if self._foreign and (foreign := self._foreign.pop(_hash(self._old_key, device_id), None)):
-            self._add(of, foreign)
-        dead, own = self.known.get(of), self._own.get(of)
-        return dead is not None and (own is None or (dead.at, dead.sequence) > (own.at, own.sequence))
-
-    def _add(self, of: bytes, dead: Tombstone) -> None:
-        before = self.known.get(of, dead)
-        self.known[of] = Tombstone(of, max(before.sequence, dead.sequence), max(before.at, dead.at))
-
-
-def _hash(key: bytes, device_id: bytes) -> bytes:
-    return blake2b(device_id, digest_size=16, key=key).digest()
-
-
-def _kept(rows: Any, keep: Any) -> Any:
-    """The rows of a Struct of columns."""
-    if isinstance(rows, np.ndarray):
-        return rows[keep]
-    if isinstance(rows, list):
-        return list(compress(rows, keep.tolist()))
-    return type(rows)(*(_kept(getattr(rows, name), keep) for name in rows.__struct_fields__))
 
 
 class _OldJournal(NamedTuple):
