@@ -12,6 +12,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -45,7 +46,10 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 async def write_backup(database: Database, path: Path, *, force: bool, now: float, advance: Advance) -> Summary:
-    """`advance` is told how many rows were written. Raises `Refused`, OSError, and `DatabaseUnavailable`."""
+    """What the database (after `check`) holds now; `advance` is told how many rows were written.
+
+    Raises `Refused`, OSError, `WrongDatabase` and `DatabaseUnavailable`.
+    """
     if path.exists() and not force:
         raise Refused(f"{path} exists; choose another name, or --force to replace it")
     with frames.writing(path, FORM, LEVEL) as file:
@@ -100,7 +104,7 @@ async def _write_rows(database: Database, file: Writer, now: int, advance: Advan
     return Summary(shard["id"], shard["version"], shard["tombstone_key"], now, newest, dict(counts))
 
 
-async def _changes(database: Database, connection: object) -> AsyncGenerator[Change]:
+async def _changes(database: Database, connection: Any) -> AsyncGenerator[Change]:
     async with contextlib.aclosing(loading.changes(database, connection)) as changes:
         async for change in changes:
             yield change

@@ -31,7 +31,7 @@ _FORMAT = struct.Struct("<I")
 _SUM_BYTES, _DIGEST_BYTES = 8, 16
 
 Advance = Callable[[int], None]
-"""Told how far it is, in bytes."""
+"""Told how far it is."""
 
 
 class WrongFile(Exception):
@@ -132,7 +132,10 @@ def check(path: Path, form: Form) -> None:
 
 
 def read(path: Path, form: Form, advance: Advance = lambda _: None) -> Iterator[Frame]:
-    """The frames; the last one only after the digest of the whole file was compared. Raises `WrongFile`, OSError."""
+    """The frames; the last one only after the digest of the whole file was compared. Raises `WrongFile`, OSError.
+
+    `advance` is told how many bytes were read.
+    """
     decompressor = zstandard.ZstdDecompressor()
     for kind, payload, content_bytes, at, end in _payloads(path, form):
         yield Frame(kind, _unpacked(decompressor, path, payload, content_bytes, at), at)

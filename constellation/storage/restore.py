@@ -3,15 +3,14 @@
 Constraints, what must hold:
 - Before anything is changed all of the file was read and found right; then it is all or nothing: one transaction.
 - Who was forgotten after the backup was taken, as far as database and journal know, stays forgotten.
-- The journal from before a restore is refused by the database afterwards, wherever the restore was cut off.
+- The journal from before a restore is refused by the database afterwards, wherever the restore was cut off; the
+  snapshot from before is gone.
 What must fail: a file that is damaged, cut off, of another kind or another shard; a database that holds something,
 unless it is to be replaced.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from hashlib import blake2b
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +21,11 @@ from constellation.records import Change, Forgotten, WrongRecord, decode, empty_
 from constellation.storage import frames, snapshot
 from constellation.storage.backup import CHANGE, FORM, Refused, Summary, counted
 from constellation.storage.database import Claim, Database
-from constellation.storage.frames import LAST, Advance, WrongFile
+from constellation.storage.frames import LAST, Advance, Frame, WrongFile
+from constellation.storage.graves import Graves
 from constellation.storage.journal import Journal
 from constellation.storage.keeper import owner_name
-from constellation.storage.loading import Tombstone, tombstones
+from constellation.storage.loading import Tombstone
 from constellation.storage.schema import LONG_COMMAND_S_MAX, TABLES
 from constellation.storage.writing import check_place, put, put_tombstones
 
@@ -49,7 +49,7 @@ class Restored(NamedTuple):
 
 
 def verify(path: Path, advance: Advance) -> Verified:
-    """Read everything; `advance` is told how many bytes were read. Raises `WrongFile`, OSError."""
+    """Read everything; `advance` is told how many bytes were read. Raises `WrongFile`."""
     counts: Counter[str] = Counter()
     forgotten: dict[bytes, Tombstone] = {}
     for read in _read(path, advance):
@@ -72,7 +72,9 @@ async def restore(
     now: float,
     advance: Advance,
 ) -> Restored:
-    """Replace what the database holds; the caller owns the data directory. An old journal is put aside.
+    """Replace what the database holds; the caller owns the data directory, whose journal is put aside.
+
+    Its snapshot, which fits no journal any more, is deleted: it may hold who was forgotten.
 
     Raises `Refused`, `WrongFile`, `WrongDatabase`, `DatabaseUnavailable`, `JournalFailed`, `DamagedJournal`, OSError.
     """
@@ -84,19 +86,20 @@ async def restore(
     version = max(summary.version, old.version)
     new_id = _new_journal(new_path, version)
     claim = await _claim(database, shard_id, new_id)
+    graves = Graves(backup.forgotten, summary.tombstone_key, claim.tombstone_key)
     try:
         async with database.connection() as connection, connection.transaction():
             await check_place(connection, claim)
             if not force:
                 await _require_empty(connection, claim, old, journal_path)
-            graves = await _Graves.read(connection, backup, claim.tombstone_key, old.forgotten)
+            await graves.read(connection, old.forgotten)
             await connection.execute(f"TRUNCATE {', '.join(TABLES)}", timeout=LONG_COMMAND_S_MAX)
             await _put(connection, database.vector, backup, graves, advance)
             await connection.execute(
                 "UPDATE shards SET journal_id = $1, position = 1, tombstone_key = $2, version = greatest(version, $3)",
                 *(new_id, summary.tombstone_key, version),
             )
-    except Refused:  # after other failures it may be that the commit arrived, and this is the journal to have
+    except (Refused, WrongFile):  # after others it may be that the commit arrived, and this is the journal to have
         new_path.unlink()
         raise
     aside = _put_in_place(new_path, journal_path, now)
@@ -104,15 +107,23 @@ async def restore(
 
 
 def _read(path: Path, advance: Advance) -> Iterator[Change | Summary]:
-    """The changes, and at last the summary, once the whole file was found right. Raises `WrongFile`, OSError."""
-    for kind, content, at in frames.read(path, FORM, advance):
-        try:
-            if kind not in (CHANGE, LAST):
-                raise WrongRecord(f"a frame of kind {kind}")
-            read = decode(content) if kind == CHANGE else msgspec.msgpack.decode(content, type=Summary)
-        except (WrongRecord, msgspec.MsgspecError) as error:
-            raise WrongFile(f"{path} cannot be read at byte {at}: {error}") from error
-        yield read
+    """The changes, and at last the summary, once the whole file was found right. Raises `WrongFile`."""
+    try:
+        for frame in frames.read(path, FORM, advance):
+            yield _decoded(path, frame)
+    except OSError as error:  # which `Database.connection` would take for the database's
+        raise WrongFile(f"{path} cannot be read: {error}") from error
+
+
+def _decoded(path: Path, frame: Frame) -> Change | Summary:
+    try:
+        if frame.kind == LAST:
+            return msgspec.msgpack.decode(frame.content, type=Summary)
+        if frame.kind == CHANGE:
+            return decode(frame.content)
+    except (WrongRecord, msgspec.MsgspecError) as error:
+        raise WrongFile(f"{path} cannot be read at byte {frame.at}: {error}") from error
+    raise WrongFile(f"{path} cannot be read at byte {frame.at}: a frame of kind {frame.kind} is not known")
 
 
 async def _claim(database: Database, shard_id: str, new_id: bytes) -> Claim:
@@ -130,7 +141,7 @@ async def _require_empty(connection: Any, claim: Claim, old: "_OldJournal", jour
         raise Refused(f"{journal_path} holds what is not in the database yet: --force gives it up")
 
 
-async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves: "_Graves", advance: Advance) -> None:
+async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves: Graves, advance: Advance) -> None:
     debts: list[tuple[str, int, int]] = []
     for change in _read(backup.path, advance):
         if isinstance(change, Summary):
@@ -152,80 +163,6 @@ async def _put(connection: Any, vector: np.dtype[Any], backup: Verified, graves:
         debts,
     )
     await connection.execute("DELETE FROM trend_counts WHERE count = 0")
-
-
-class _Graves:
-    """Tombstones that the database and its journal knew, by their hashes under the backup's key (`known`).
-
-    Hashes are those of `shard.tombstones`. Those that were made under another key are found by the devices of the
-    backup that they are of.
-    """
-
-    def __init__(self, backup: Verified, old_key: bytes) -> None:
-        self._own, self._key, self._old_key = backup.forgotten, backup.summary.tombstone_key, old_key
-        self.known: dict[bytes, Tombstone] = {}
-        self.kept_out: set[bytes] = set()
-        self._foreign: dict[bytes, Tombstone] = {}
-
-    @classmethod
-    async def read(cls, connection: Any, backup: Verified, old_key: bytes, journaled: list[Forgotten]) -> "_Graves":
-        """Also takes them out of the database where the key is another."""
-        graves = cls(backup, old_key)
-        stored = {dead.hash: dead for dead in await tombstones(connection)}
-        if graves._key == old_key:
-            graves.known = stored
-        else:
-            graves._foreign = stored
-            await connection.execute("DELETE FROM tombstones", timeout=LONG_COMMAND_S_MAX)
-        for dead in journaled:
-            graves._add(_hash(graves._key, dead.device_id), Tombstone(*dead[1:]))
-        return graves
-
-    @property
-    def lost(self) -> int:
-        return len(self._foreign)
-
-    def without(self, change: Change, debts: list[tuple[str, int, int]]) -> Change:
-        """The change without them and without tombstones; what trends credited them with is put into debts."""
-        ids = [row.tobytes() for row in change.devices.ids]
-        if self.known or self._foreign:
-            self.kept_out.update(device for device in ids if self._is_forgotten(device))
-        stays = np.array([device not in self.kept_out for device in ids], bool)
-        rows = change.patterns
-        remain = np.array([owner.tobytes() not in self.kept_out for owner in rows.owners], bool)
-        debts += [
-            (rows.items[row], int(rows.item_samples[row]), int(rows.item_hours[row]))
-            for row in np.flatnonzero(~remain).tolist()
-            if rows.items[row]
-        ]
-        return msgspec.structs.replace(
-            change, forgotten=[], devices=_kept(change.devices, stays), patterns=_kept(rows, remain)
-        )
-
-    def _is_forgotten(self, device_id: bytes) -> bool:
-        """Was it after the backup's own tombstone of that device, if there is one? Else it had come again since."""
-        of = _hash(self._key, device_id)
-        if self._foreign and (foreign := self._foreign.pop(_hash(self._old_key, device_id), None)):
-            self._add(of, foreign)
-        dead, own = self.known.get(of), self._own.get(of)
-        return dead is not None and (own is None or (dead.at, dead.sequence) > (own.at, own.sequence))
-
-    def _add(self, of: bytes, dead: Tombstone) -> None:
-        before = self.known.get(of, dead)
-        self.known[of] = Tombstone(of, max(before.sequence, dead.sequence), max(before.at, dead.at))
-
-
-def _hash(key: bytes, device_id: bytes) -> bytes:
-    return blake2b(device_id, digest_size=16, key=key).digest()
-
-
-def _kept(rows: Any, keep: Any) -> Any:
-    """The rows of a Struct of columns."""
-    if isinstance(rows, np.ndarray):
-        return rows[keep]
-    if isinstance(rows, list):
-        return list(compress(rows, keep.tolist()))
-    return type(rows)(*(_kept(getattr(rows, name), keep) for name in rows.__struct_fields__))
 
 
 class _OldJournal(NamedTuple):

@@ -20,7 +20,6 @@ from constellation.model import Context
 from constellation.records import Change, Forgotten, TrendCells, empty_change, encode
 from constellation.shard.tombstones import Tombstones
 from constellation.storage import backup as backups
-from constellation.storage import restore as restoring
 from constellation.storage import snapshot
 from constellation.storage.backup import Refused, write_backup
 from constellation.storage.database import WrongJournal
@@ -243,7 +242,7 @@ def test_restore_that_ends_half_way_changes_nothing_and_one_that_ends_drops_the_
         backup = await backed_up(url, tmp_path / "file")
         await filled(url, some_change(5, rng, version=9), position=8)
         there = await rows(url)
-        monkeypatch.setattr(restoring._Graves, "without", lambda *_: 1 / 0)
+        monkeypatch.setattr("constellation.storage.graves.Graves.without", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await put_back(url, backup, path, force=True)
         monkeypatch.undo()
