@@ -19,6 +19,11 @@ class Elsewhere(NamedTuple):
     items: list[str]
     scores: Scores
 
+    def at(self, hour: int) -> Scores:
+        """The same (n,) some hours later. What leaves the week before the last of it is too little to matter."""
+        hours = max(0, hour - self.hour)
+        return self.scores * (TREND_DECAY_PER_HOUR**hours if hours < HOURS else 0.0)
+
 
 def elsewhere(merged: RegionTrends, hour: int, given: TrendCounts, given_hour: int) -> Elsewhere:
     """The merged counts of the week that ends with `hour`, without what this shard gave of the week to `given_hour`."""

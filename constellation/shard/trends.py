@@ -200,7 +200,7 @@ class Trends:
         if other := self._elsewhere.get(region):
             own = self._own_items(region, other.items)
             alone = np.flatnonzero(~np.isin(items, own))
-            both = other.scores * TREND_DECAY_PER_HOUR ** max(0, self._hour - other.hour)
+            both = other.at(self._hour)
             both += np.where(own >= 0, self._scores[own], 0.0)
             scores = np.concatenate((both, scores[alone]))
             best = np.argsort(-scores, kind="stable")[:TRENDING_MAX]
