@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from constellation.model import ID_BYTES, Ids, PatternBatch, Rows
-from constellation.records import Change, DeviceRows, Forgotten, NumberedItem, PatternKeys, PatternRows, TrendCells
+from constellation.model import ID_BYTES, Ids, Rows
+from constellation.records import Change, Forgotten, NumberedItem, PatternKeys, PatternRows, TrendCells
 from constellation.shard.content import Content
 from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
@@ -62,7 +62,7 @@ class Changes:
             version=version,
             forgotten=self._forgotten,
             content=[NumberedItem(number, self._content.item(number)) for number in self._items],
-            devices=self.gather_devices(np.fromiter(self._device_rows, np.int32, len(self._device_rows))),
+            devices=self._devices.gather(np.fromiter(self._device_rows, np.int32, len(self._device_rows))),
             gone=PatternKeys(*_keys(list(self._gone))),
             patterns=self.gather_patterns(self._as_entered(np.fromiter(self._pattern_rows, np.int32))),
             trends=cells,
@@ -81,7 +81,7 @@ class Changes:
             version=version,
             forgotten=[],
             content=[NumberedItem(number, self._content.item(number)) for number in titles],
-            devices=self.gather_devices(np.array(list(owners.values()), np.int32)),
+            devices=self._devices.gather(np.array(list(owners.values()), np.int32)),
             gone=PatternKeys(*_keys([key for key, row in zip(wanted, rows.tolist(), strict=True) if row < 0])),
             patterns=self.gather_patterns(self._as_entered(rows[rows >= 0])),
             trends=self._trends.read(cells.items, cells.hours),
@@ -90,26 +90,12 @@ class Changes:
     def _as_entered(self, rows: Rows) -> Rows:
         return rows[np.argsort(self._patterns.entered[rows], kind="stable")]
 
-    def gather_devices(self, rows: Rows) -> DeviceRows:
-        """The devices of these rows (n,), in their order."""
-        devices = self._devices
-        return DeviceRows(
-            ids=devices.ids[rows],
-            sequences=devices.sequence[rows],
-            fingerprints=devices.fingerprint[rows],
-            cursors=devices.cursor[rows],
-            last_syncs=devices.last_sync[rows],
-            credit_hours=devices.credit_hour[rows],
-            credit_used=devices.credit_used[rows].astype(np.uint32),
-        )
-
     def gather_patterns(self, rows: Rows) -> PatternRows:
         """The patterns of these rows (n,), in their order."""
         patterns = self._patterns
-        batch: PatternBatch = patterns.gather(rows)
         return PatternRows(
             owners=self._devices.ids[patterns.devices[rows]],
-            patterns=batch,
+            patterns=patterns.gather(rows),
             entered=patterns.entered[rows],
             versions=patterns.changed_version[rows],
             items=[self._trends.name(item) for item in patterns.credited_item[rows].tolist()],

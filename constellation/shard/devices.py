@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from constellation.limits import ACTIVE_WINDOW_S
 from constellation.model import ID_BYTES, Ids, Rows
+from constellation.records import DeviceRows
 from constellation.shard import memory
 from kernels.keytable import KeyTable
 
@@ -85,6 +86,18 @@ class Devices:
         self._keys.delete(row)
         self.last_sync[row] = 0
         self.rows.give_back(row)
+
+    def gather(self, rows: Rows) -> DeviceRows:
+        """The devices of these rows (n,), in their order."""
+        return DeviceRows(
+            ids=self.ids[rows],
+            sequences=self.sequence[rows],
+            fingerprints=self.fingerprint[rows],
+            cursors=self.cursor[rows],
+            last_syncs=self.last_sync[rows],
+            credit_hours=self.credit_hour[rows],
+            credit_used=self.credit_used[rows].astype(np.uint32),
+        )
 
 
 class ActiveWindow:

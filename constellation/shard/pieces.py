@@ -59,6 +59,6 @@ class Pieces:
         in_use = (row + np.flatnonzero(devices.last_sync[row:stop])).astype(np.int32)
         _, rows = chains.rows_of_many(devices.first, patterns.following, in_use)
         change = self._change()
-        change.devices = self._tables.changes.gather_devices(in_use)
+        change.devices = devices.gather(in_use)
         change.patterns = self._tables.changes.gather_patterns(rows)
         return Piece(change, self._tables.index.places(rows))

@@ -2,7 +2,8 @@
 
 A few devices with a few pattern ids each, so that one asking device is answered with all patterns. Each sends one
 delta at a time, with sequences; one that was not answered stays pending and is sent again as it was. The model takes
-a delta when it is first acknowledged, and predicts the answer.
+a delta when it is first acknowledged, and predicts the answer. Now and then a device posts a title, too, always its
+own; no pattern is about one of them.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ import numpy as np
 from constellation.config import Settings
 from constellation.model import Accepted, SyncRequest
 from constellation.shard import Shard
+from constellation.wire.content import decode_content
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync
-from tests.durability.life import Held, Stored, until
+from tests.durability.life import Held, HeldTitle, Stored, held_title, until
 from tests.shard.material import START, code_of, context_of, id_of
 from tests.shard.model import ModelShard
 
@@ -35,6 +37,8 @@ SETTINGS = Settings(max_devices=1_000, max_patterns=10_000, quality_threshold=0.
 TIMEOUT_S = 20
 LATE_S_MAX = 0.006
 """Replies that are lost: whoever waits is gone within this time, before or after the delta was applied."""
+POSTED_SHARE = 0.1
+"""How many titles are posted for a delta."""
 
 
 @dataclass
@@ -52,11 +56,26 @@ class Tv:
         return id_of(self.number)
 
 
+@dataclass
+class Title:
+    """One title: what it was last acknowledged to be, and what a post without an answer would make it."""
+
+    content_id: str
+    code: int
+    revision: int = 0
+    pending: bytes | None = None
+    acknowledged: HeldTitle | None = None
+
+    def possible(self) -> list[HeldTitle | None]:
+        return [self.acknowledged] if self.pending is None else [self.acknowledged, title_of(self.pending)]
+
+
 class Ledger:
     """Devices that sync with one server, whatever becomes of it."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.tvs = [Tv(number) for number in range(1, DEVICES + 1)]
+        self.titles = {tv.number: Title(f"title:{tv.number}", 10**6 * tv.number) for tv in self.tvs}
         self.model = ModelShard(SETTINGS)
         self.reference = Shard(SETTINGS, time.time())
         """A shard that nothing happens to, for what the model does not know: trends."""
@@ -99,7 +118,10 @@ class Ledger:
             for tv in self.tvs:
                 if tv.pending is not None:
                     await self._send(client, tv)
-        return all(tv.pending is None for tv in self.tvs)
+            for title in self.titles.values():
+                if title.pending is not None:
+                    await self._post(client, title)
+        return not any(tv.pending for tv in self.tvs) and not any(title.pending for title in self.titles.values())
 
     async def forget(self, url: str, tv: Tv) -> None:
         async with _client(url) as client:
@@ -117,6 +139,8 @@ class Ledger:
         async with _client(url) as client:
             seen = await _seen(client)
             stats = (await client.get("/api/v1/stats")).raise_for_status().json()
+            for title in self.titles.values():
+                assert await _served_title(client, title) in title.possible(), title
         for tv in self.tvs:
             mine = {key: held for key, held in seen.items() if _owner(key) == tv.number}
             assert mine in self._possible(tv), f"device {tv.number}, sequence {tv.sequence}"
@@ -140,6 +164,7 @@ class Ledger:
         assert stored.patterns == expected
         sequences = {device_id: sequence for device_id, sequence in stored.sequences.items() if device_id != ASKER}
         assert sequences == {device_id: device.sequence for device_id, device in self.model.devices.items()}
+        assert stored.titles == {one.content_id: one.acknowledged for one in self.titles.values() if one.acknowledged}
 
     def _possible(self, tv: Tv) -> list[dict[bytes, Held]]:
         served = [self._served(self.model, tv)]
@@ -169,7 +194,11 @@ class Ledger:
             if tv.pending is None:
                 tv.pending, tv.tries = self.new_delta(tv), 0
             lost = self._rng.random() < self.lost_share
-            if not await self._send(client, tv, LATE_S_MAX * self._rng.random() if lost else None) and not lost:
+            patience_s = LATE_S_MAX * self._rng.random() if lost else None
+            answered = await self._send(client, tv, patience_s)
+            if answered and self._rng.random() < POSTED_SHARE:
+                answered = await self._post(client, self.titles[tv.number], patience_s)
+            if not answered and not lost:
                 return
             if tv.sent and self._rng.random() < self.lost_share:
                 await self._send_old(client, tv.sent[self._rng.integers(len(tv.sent))])
@@ -178,18 +207,36 @@ class Ledger:
         """Was the pending delta acknowledged?"""
         assert tv.pending is not None
         tv.tries += 1
+        reply = await self._reply(client, "/api/v1/sync?similar=0&trending=0", tv.pending, patience_s)
+        if reply is not None:
+            self._acknowledge(tv, reply)
+        return reply is not None
+
+    async def _post(self, client: httpx.AsyncClient, title: Title, patience_s: float | None = None) -> bool:
+        """Was the title's next revision, or the pending one, acknowledged?"""
+        if title.pending is None:
+            title.revision += 1
+            title.pending = _posted(title)
+        reply = await self._reply(client, "/api/v1/content", title.pending, patience_s)
+        if reply is not None:
+            title.acknowledged, title.pending = title_of(title.pending), None
+        return reply is not None
+
+    async def _reply(
+        self, client: httpx.AsyncClient, path: str, body: bytes, patience_s: float | None
+    ) -> httpx.Response | None:
+        """None if it was refused, or did not come."""
         try:
             async with asyncio.timeout(patience_s):
-                reply = await client.post("/api/v1/sync?similar=0&trending=0", content=tv.pending)
+                reply = await client.post(path, content=body)
         except (httpx.TransportError, TimeoutError) as error:
             if patience_s is None:
                 self.refusals.append(repr(error))
-            return False
-        if reply.status_code != 200:
+            return None
+        if not reply.is_success:
             self.refusals.append(f"{reply.status_code} {reply.text}")
-            return False
-        self._acknowledge(tv, reply)
-        return True
+            return None
+        return reply
 
     def _acknowledge(self, tv: Tv, reply: httpx.Response) -> None:
         assert tv.pending is not None
@@ -249,6 +296,25 @@ async def _seen(client: httpx.AsyncClient) -> dict[bytes, Held]:
         )
         for one in similar
     }
+
+
+async def _served_title(client: httpx.AsyncClient, title: Title) -> HeldTitle | None:
+    reply = await client.get(f"/api/v1/content/{title.content_id}")
+    return None if reply.status_code == 404 else title_of(reply.raise_for_status().content)
+
+
+def _posted(title: Title) -> bytes:
+    body = {
+        "content_id": title.content_id,
+        "title": f"Revision {title.revision}",
+        "embedding": base64.b64encode(code_of(title.code + title.revision).tobytes()).decode(),
+        "metadata": {"year": 1900 + title.revision % 100},
+    }
+    return json.dumps(body).encode()
+
+
+def title_of(body: bytes) -> HeldTitle:
+    return held_title(decode_content(body, Media.JSON))
 
 
 def _added(number: int, rng: np.random.Generator, low: float, high: float = 1.0) -> dict[str, object]:

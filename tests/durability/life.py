@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from constellation.config import Settings
+from constellation.model import ContentItem
+from constellation.records import Change
 from constellation.shard import Shard
 from constellation.storage import embedded
 from constellation.storage.database import connect
@@ -127,18 +129,21 @@ def _working_below(folder: Path) -> Iterator[Any]:
 
 Held = tuple[bytes, float, int, int, bytes]
 """code, rate, count, created_at, the first genre hint: what identifies a version of a pattern"""
+HeldTitle = tuple[str, bytes, str]
+"""title, code, metadata: what identifies a version of a title"""
 
 
 class Stored(NamedTuple):
-    """What a database holds: patterns by owner and id, sequences by device."""
+    """What a database holds: patterns by owner and id, sequences by device, titles by id."""
 
     patterns: dict[tuple[bytes, bytes], Held]
     sequences: dict[bytes, int]
+    titles: dict[str, HeldTitle]
 
 
 async def stored(url: str) -> Stored:
     database = await connect(url)
-    held = Stored({}, {})
+    held = Stored({}, {}, {})
     try:
         await database.migrate()
         async with contextlib.aclosing(load(database)) as changes:
@@ -155,8 +160,13 @@ async def stored_in(data_dir: Path) -> Stored:
         return await stored(server.url)
 
 
-def _add(held: Stored, change: Any) -> None:
+def held_title(item: ContentItem) -> HeldTitle:
+    return item.title, item.code.tobytes(), repr(item.metadata)
+
+
+def _add(held: Stored, change: Change) -> None:
     devices, rows = change.devices, change.patterns
+    held.titles.update((item.content_id, held_title(item)) for _, item in change.content)
     held.sequences.update(zip(map(bytes, devices.ids), devices.sequences.tolist(), strict=True))
     batch = rows.patterns
     for i, key in enumerate(zip(map(bytes, rows.owners), map(bytes, batch.ids), strict=True)):
