@@ -214,8 +214,11 @@ def _contributed_by_numpy(
     assert weights.reshape(-1, PATTERNS_A_DEVICE).sum(axis=1).max() <= DEVICE_WEIGHT_MAX
     for start in range(0, len(order), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]
-        scales = inv[rows].astype(np.float64) * UNIT
-        weighted = np.rint(households.codes[rows] * scales[:, None]).astype(np.int64) * weights[rows][:, None]
+        scales = inv[rows] * np.float32(UNIT)
+        weighted = (
+            np.rint(households.codes[rows].astype(np.float32) * scales[:, None]).astype(np.int64)
+            * weights[rows][:, None]
+        )
         firsts = np.flatnonzero(np.diff(buckets[rows], prepend=-1))
         sums[buckets[rows][firsts]] += np.add.reduceat(weighted, firsts)
     return sums
