@@ -22,6 +22,7 @@ from bench.plan import Answers, Note, Plan, Timings, tracked
 from bench.report import Row, Target, Yardstick, at_most
 from bench.workload import PATTERNS_A_DEVICE, Households
 from constellation.federation import FederationCoordinator, RoundTerms
+from constellation.limits import DEVICE_WEIGHT_MAX, WEIGHT_COUNT_CAP
 from constellation.model import DIM
 from constellation.rounds import decode_partial, decode_result, encode
 from kernels.codes import inverse_norms
@@ -35,7 +36,6 @@ TITLES_MAX = 10_000
 ROUND_S_MAX, MEMORY_MB_MAX, PARTIAL_MB_MAX = 20.0, 512.0, 10.0
 COSINE_ERROR_PPM_MAX = 100.0
 MEMCPY_SHARE_MIN = 0.4
-SAMPLES_CAP, DEVICE_CAP = 1_000, 256_000
 REPEATS = 3
 MB = 1e6
 
@@ -200,7 +200,7 @@ def _contributed(households: Households, buckets: npt.NDArray[np.int32], inv: np
     starts = np.arange(0, len(buckets) + 1, PATTERNS_A_DEVICE)
     rows = np.arange(len(buckets), dtype=np.int32)
     columns = (buckets, households.codes, inv, households.rates, households.counts)
-    contribute(totals, starts, rows, *columns, SAMPLES_CAP, DEVICE_CAP, 1)
+    contribute(totals, starts, rows, *columns, WEIGHT_COUNT_CAP, DEVICE_WEIGHT_MAX, 1)
     return totals
 
 
@@ -211,11 +211,14 @@ def _contributed_by_numpy(
     sums = np.zeros((BUCKETS_MAX, DIM), np.int64)
     order = np.argsort(buckets, kind="stable")
     weights = np.rint(households.rates.astype(np.float64) * households.counts * WEIGHT_SCALE).astype(np.int64)
-    assert weights.reshape(-1, PATTERNS_A_DEVICE).sum(axis=1).max() <= DEVICE_CAP
+    assert weights.reshape(-1, PATTERNS_A_DEVICE).sum(axis=1).max() <= DEVICE_WEIGHT_MAX
     for start in range(0, len(order), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]
-        scales = inv[rows].astype(np.float64) * UNIT
-        weighted = np.rint(households.codes[rows] * scales[:, None]).astype(np.int64) * weights[rows][:, None]
+        scales = inv[rows] * np.float32(UNIT)
+        weighted = (
+            np.rint(households.codes[rows].astype(np.float32) * scales[:, None]).astype(np.int64)
+            * weights[rows][:, None]
+        )
         firsts = np.flatnonzero(np.diff(buckets[rows], prepend=-1))
         sums[buckets[rows][firsts]] += np.add.reduceat(weighted, firsts)
     return sums

@@ -28,7 +28,7 @@ class BucketSums(msgspec.Struct):
     Of device d with patterns i in bucket b, each of weight w_i = rint(rate_i x min(count_i, cap) x 2^8), W = sum of
     w_i: its patterns count with w_i' = w_i x C // W where W > C, the cap of one device, else with w_i; s_i' is the
     same of s_i = min(count_i, cap) x 2^8. Then sums (n, 384) int64 of w_i' x e_i with e_i = rint(code_i x 2^14 /
-    |code_i|), weights (n,) of w_i', samples (n,) of s_i', patterns (n,) of 1, devices (n,) of 1 a device.
+    |code_i|) in float32, weights (n,) of w_i', samples (n,) of s_i', patterns (n,) of 1, devices (n,) of 1 a device.
     """
 
     numbers: npt.NDArray[np.int32]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.compiled import compiled
+from kernels.compiled import compiled, inlined
 from kernels.pages import lazy_zeros
 from kernels.sums import UNIT, WEIGHT_SCALE, contribution_weight
 
@@ -50,38 +50,71 @@ def contribute(
 
     starts (m + 1,) int64, rows (n,) int32; per row buckets (N,) int32, codes (N, d) int8, inv (N,) float32 1/|code|,
     rates (N,) float32, counts (N,) uint32. A pattern weighs w = `contribution_weight`; where the patterns of a device
-    in one bucket weigh W > device_cap together, each weighs w x device_cap // W. About 0.3 us a pattern.
-    Twin: `contribute`.
+    in one bucket weigh W > device_cap together, each weighs w x device_cap // W. About 0.1 us a pattern; for one device
+    in the order of its patterns x its buckets. Twin: `contribute`.
     """
+    fixed = np.empty(codes.shape[1], np.int32)
     for device in range(starts.shape[0] - 1):
-        first, stop = starts[device], starts[device + 1]
-        weights = np.empty(stop - first, np.int64)
-        for i in range(first, stop):
-            weights[i - first] = contribution_weight(rates[rows[i]], counts[rows[i]], samples_cap)
-        for i in range(first, stop):
-            row = rows[i]
-            bucket = buckets[row]
-            total = 0
-            before = 0
-            for j in range(first, stop):
-                if buckets[rows[j]] == bucket:
-                    total += weights[j - first]
-                    before += 1 if j < i else 0
-            weight = weights[i - first]
-            samples = min(np.int64(counts[row]), np.int64(samples_cap)) * WEIGHT_SCALE
-            if total > device_cap:
-                weight = weight * device_cap // total
-                samples = samples * device_cap // total
-            totals.weights[bucket] += sign * weight
-            totals.samples[bucket] += sign * samples
-            totals.patterns[bucket] += sign
-            if before == 0:
-                totals.devices[bucket] += sign
-            _add_embedding(totals.sums[bucket], codes[row], np.float64(inv[row]) * UNIT, sign * weight)
+        own = rows[starts[device] : starts[device + 1]]
+        for i in range(own.shape[0]):
+            bucket = buckets[own[i]]
+            total = _weight_from(i, own, bucket, buckets, rates, counts, samples_cap)
+            if total < 0:
+                continue
+            totals.devices[bucket] += sign
+            for j in range(i, own.shape[0]):
+                row = own[j]
+                if buckets[row] == bucket:
+                    weight = contribution_weight(rates[row], counts[row], samples_cap)
+                    samples = min(np.int64(counts[row]), np.int64(samples_cap)) * WEIGHT_SCALE
+                    if total > device_cap:
+                        weight = weight * device_cap // total
+                        samples = samples * device_cap // total
+                    totals.weights[bucket] += sign * weight
+                    totals.samples[bucket] += sign * samples
+                    totals.patterns[bucket] += sign
+                    _add_embedding(totals.sums, bucket, codes, row, inv[row], sign * weight, fixed)
 
 
-@compiled
-def _add_embedding(into: npt.NDArray[np.int64], code: npt.NDArray[np.int8], scale: float, weight: int) -> None:
-    """into += weight x rint(code x scale): an int8 times a float32 is exact in float64, so only rint rounds."""
-    for j in range(code.shape[0]):
-        into[j] += weight * np.int64(np.int32(np.rint(np.float64(code[j]) * scale)))
+@inlined
+def _weight_from(
+    i: int,
+    own: Rows,
+    bucket: int,
+    buckets: Rows,
+    rates: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.uint32],
+    samples_cap: int,
+) -> int:
+    """What the rows own (m,) weigh together in the bucket, if the first of them there is own[i]; else -1."""
+    total = 0
+    for j in range(own.shape[0]):
+        if buckets[own[j]] == bucket:
+            if j < i:
+                return -1
+            total += contribution_weight(rates[own[j]], counts[own[j]], samples_cap)
+    return total
+
+
+@inlined
+def _add_embedding(
+    sums: npt.NDArray[np.int64],
+    bucket: int,
+    codes: npt.NDArray[np.int8],
+    row: int,
+    inverse: np.float32,
+    weight: int,
+    fixed: npt.NDArray[np.int32],
+) -> None:
+    """sums[bucket] += weight x rint(code x inverse x 2^14); `fixed` (d,) is for what is in between.
+
+    One product of float32, rounded as IEEE 754 says: the same on every machine. |weight| <= 2^18 and |rint| <= 2^14, so
+    both are int32, whose product AVX2 has an instruction for; two loops, because eight int32 fill a register and four
+    int64 do (`python -m bench federation`).
+    """
+    scale = inverse * np.float32(UNIT)
+    factor = np.int64(np.int32(weight))
+    for j in range(codes.shape[1]):
+        fixed[j] = np.int32(np.rint(np.float32(codes[row, j]) * scale))
+    for j in range(codes.shape[1]):
+        sums[bucket, j] += factor * np.int64(fixed[j])

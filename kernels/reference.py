@@ -215,8 +215,8 @@ def contribute(
             totals.patterns[bucket] += sign * len(members)
             totals.devices[bucket] += sign
             for row, weight in zip(members, weights, strict=True):
-                scale = float(inv[row]) * 16_384
-                totals.sums[bucket] += [sign * weight * round(c * scale) for c in codes[row].tolist()]
+                fixed = codes[row].astype(np.float32) * (inv[row] * np.float32(16_384))
+                totals.sums[bucket] += [sign * weight * round(x) for x in fixed.tolist()]
 
 
 # Key table

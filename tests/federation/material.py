@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constellation.federation import RoundTerms
+from constellation.limits import DEVICE_WEIGHT_MAX, WEIGHT_COUNT_CAP
 from constellation.model import DIM, Codes
 from constellation.rounds import BucketSums, ContextCounts, Partial, TrendCounts
 from kernels.codes import inverse_norms, requantise
@@ -17,7 +18,6 @@ from kernels.trends import HOURS
 
 BUCKETS = 5
 HOUR = 489_000
-SAMPLES_CAP, DEVICE_CAP = 1_000, 256_000
 REGIONS = ("eu", "us")
 WORDS = ("morning", "evening", "", "drama", "horror")
 TITLES = ("film:1", "film:2", "film:3", "genre:drama")
@@ -70,7 +70,7 @@ def partial(number: int, devices: Sequence[Device], region: str = REGIONS[0]) ->
         n = len(device.buckets)
         ends, rows = np.array([0, n]), np.arange(n, dtype=np.int32)
         columns = (device.buckets, device.codes, inverse_norms(device.codes), device.rates, device.counts)
-        contribute(totals, ends, rows, *columns, SAMPLES_CAP, DEVICE_CAP, 1)
+        contribute(totals, ends, rows, *columns, WEIGHT_COUNT_CAP, DEVICE_WEIGHT_MAX, 1)
         buckets = device.buckets.tolist()
         words.update(
             {(b, place, w) for b, own in zip(buckets, device.words, strict=True) for place, w in enumerate(own)}

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constellation.federation import FederationCoordinator, RefusedPartial
-from constellation.model import DIM
-from constellation.rounds import BucketSums, Partial, encode
+from constellation.rounds import Partial, encode
 from kernels.sums import PATTERNS_MAX, WEIGHT_SUM_LIMIT
 from kernels.trends import HOURS
 from tests.federation.material import BUCKETS, REGIONS, TITLES, draw_device, partial, terms
@@ -53,18 +52,18 @@ def long_sum(sign: int) -> Lie:
 
 def heavy(lying: Partial) -> None:
     """So much that nine of these reach the limit."""
-    lying.buckets.patterns[0] = PATTERNS_MAX
+    lying.buckets.patterns[0] = lying.buckets.devices[0] = lying.devices = PATTERNS_MAX
     lying.buckets.samples[0] = lying.buckets.weights[0] = WEIGHT_SUM_LIMIT // SHARDS
 
 
+def heavier_than_its_devices(lying: Partial) -> None:
+    lying.buckets.patterns[0], lying.buckets.devices[0] = 9, 2
+    lying.buckets.samples[0] = lying.buckets.weights[0] = 512_001
+
+
 def more_samples_than_a_pattern_gives(lying: Partial) -> None:
-    lying.buckets.patterns[0] = 1
-    lying.buckets.devices[0] = 1
+    lying.buckets.patterns[0] = lying.buckets.devices[0] = 1
     lying.buckets.samples[0] = (1 << 18) + 1
-
-
-def more_devices_than_the_bucket(lying: Partial) -> None:
-    lying.contexts.counts[:] = lying.buckets.patterns.sum() + 1
 
 
 def a_string_twice_in_a_place(lying: Partial) -> None:
@@ -72,12 +71,6 @@ def a_string_twice_in_a_place(lying: Partial) -> None:
     lying.contexts.places[:2] = 0
     lying.contexts.string_of[:2] = 0
     lying.contexts.counts[:2] = 1
-
-
-def without_its_sums(lying: Partial) -> None:
-    kept = np.zeros(0, np.int32)
-    lying.buckets = BucketSums(kept, np.zeros((0, DIM), np.int64), *(np.zeros(0, np.int64) for _ in range(4)))
-    lying.devices = 0
 
 
 LIES: dict[str, tuple[Lie, str]] = {
@@ -99,6 +92,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "more samples than patterns give": (more_samples_than_a_pattern_gives, "samples of at most 262144 a pattern"),
     "negative weight": (cell("buckets", "weights", -1), "weights from 0"),
     "more weight than samples": (more("buckets", "weights", "samples"), "weights from 0 to the samples"),
+    "more weight than devices have": (heavier_than_its_devices, "at most 256000 a device"),
     "weights that could overflow": (heavy, "so that 9 shards fit into int64"),
     "a sum that is too long": (long_sum(1), "sums of at most 16384 times"),
     "a negative sum that is too long": (long_sum(-1), "sums of at most 16384 times"),
@@ -107,11 +101,11 @@ LIES: dict[str, tuple[Lie, str]] = {
     "a string twice": (lambda lying: lying.contexts.strings.append(lying.contexts.strings[0]), "distinct strings"),
     "a long string": (lambda lying: lying.contexts.strings.append("ä" * 17), "at most 32 bytes"),
     "a place that is none": (cell("contexts", "places", 4), "places 0 to 3"),
-    "a context of no bucket": (cell("contexts", "buckets", BUCKETS), "buckets that have sums"),
-    "contexts and no sums": (without_its_sums, "buckets that have sums"),
+    "a context of no bucket": (cell("contexts", "buckets", BUCKETS), "buckets below 5"),
+    "a context before the first bucket": (cell("contexts", "buckets", -1), "buckets below 5"),
     "a context counted twice": (a_string_twice_in_a_place, "each string once"),
-    "a context of more devices": (more_devices_than_the_bucket, "from 1 to the devices"),
-    "a context of no device": (cell("contexts", "counts", 0), "from 1 to the devices"),
+    "a context of too many devices": (cell("contexts", "counts", PATTERNS_MAX + 1), "from 1 to 134217728"),
+    "a context of no device": (cell("contexts", "counts", 0), "from 1 to 134217728"),
     "an item twice": (lambda lying: lying.trends.items.__setitem__(0, lying.trends.items[1]), "distinct items"),
     "an item without name": (lambda lying: lying.trends.items.__setitem__(0, ""), "1 to 64 bytes"),
     "an item with a long name": (lambda lying: lying.trends.items.__setitem__(0, "x" * 65), "1 to 64 bytes"),
@@ -165,7 +159,8 @@ def test_what_is_at_the_limits_is_taken_and_does_not_overflow(rng: np.random.Gen
     weight = WEIGHT_SUM_LIMIT // SHARDS - 1
     for one in partials:
         one.buckets.numbers[0] = 0
-        one.buckets.patterns[0], one.buckets.samples[0], one.buckets.weights[0] = PATTERNS_MAX, weight, weight
+        one.buckets.patterns[0] = one.buckets.devices[0] = one.devices = PATTERNS_MAX
+        one.buckets.samples[0] = one.buckets.weights[0] = weight
         one.buckets.sums[0], one.buckets.sums[0, 3] = 0, -(weight << 14)
         one.trends.counts[:] = 2**32 - 1
     made = FederationCoordinator(terms(SHARDS)).run_federation(partials)

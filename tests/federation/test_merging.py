@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from constellation import catalogue
 from constellation.federation import FederationCoordinator, RoundTerms
 from constellation.fleet.households import make_patterns, neighbour_table
+from constellation.limits import WEIGHT_COUNT_CAP
 from constellation.model import DIM
 from constellation.rounds import GLOBAL, FederationResult, Partial, decode_partial, encode
 from kernels.codes import inverse_norms, quantise
@@ -20,7 +21,6 @@ from tests.federation.material import (
     BUCKETS,
     HOUR,
     REGIONS,
-    SAMPLES_CAP,
     TITLES,
     Device,
     draw_device,
@@ -169,7 +169,7 @@ def test_prototype_is_the_true_weighted_mean_of_real_embeddings(rng: np.random.G
     made = run(dealt(devices, rng.integers(0, 4, len(devices)).tolist(), 4), terms(4)).prototypes
     means = np.zeros((BUCKETS, DIM))
     for device in devices:
-        weights = device.rates.astype(np.float64) * np.minimum(device.counts, SAMPLES_CAP)
+        weights = device.rates.astype(np.float64) * np.minimum(device.counts, WEIGHT_COUNT_CAP)
         units = device.codes * inverse_norms(device.codes).astype(np.float64)[:, None]
         np.add.at(means, device.buckets, weights[:, None] * units)
     codes = made.codes.astype(np.float64)

@@ -194,8 +194,8 @@ def _contribution(stored: Stored) -> int:
 
 def _embedding(stored: Stored) -> list[int]:
     code = np.frombuffer(stored.code, np.int8)
-    scale = float(inverse_norms(code.reshape(1, -1))[0]) * 2**14
-    return [round(component * scale) for component in code.tolist()]
+    scale = inverse_norms(code.reshape(1, -1))[0] * np.float32(2**14)
+    return [round(component) for component in (code.astype(np.float32) * scale).tolist()]
 
 
 def _weight(stored: Stored) -> Fraction:
