@@ -20,6 +20,8 @@ from constellation import limits
 ENVIRONMENT_PREFIX = "CONSTELLATION_"
 EMBEDDED = "embedded"
 """In place of a database's URL: a PostgreSQL of our own in the data directory."""
+PACKAGED = "packaged"
+"""In place of a codebook's file: the one that ships."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 90
     quality_threshold: Annotated[float, Meta(description="success rate to be stored", ge=0, le=1)] = 0.7
     serve_threshold: Annotated[float, Meta(description="success rate to be served to others", ge=0, le=1)] = 0.8
+    codebook: Annotated[
+        str, Meta(description="file of the codebook, or packaged: the one that ships", min_length=1, max_length=4_096)
+    ] = PACKAGED
     max_body_bytes: Annotated[int, Meta(description="largest body", ge=1_024, le=1 << 28)] = limits.BODY_BYTES_MAX
     max_compressed_bytes: Annotated[int, Meta(description="largest compressed body", ge=1_024, le=1 << 28)] = (
         limits.COMPRESSED_BODY_BYTES_MAX
