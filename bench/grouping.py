@@ -46,10 +46,8 @@ def measure(plan: Plan) -> Answers:
     yield from _rows("codebook that ships", judge.grouping(codebook.default_codebook().buckets(codes)))
     yield from _rows("first 8 dimensions", judge.grouping(_levels(vectors)))
     yield from _rows("SimHash, 16 bits", simhash)
-    yield Note(
-        f"{len(codes):,} patterns, {judge.pairs:,} pairs of them that near; the codebook of {size:,} knows none of"
-    )
-    yield Note("their films; the one that ships knows those of the shipped catalogue, and no others")
+    yield Note(f"{len(codes):,} patterns, {judge.pairs:,} pairs of them that near")
+    yield Note(f"the codebook of {size:,} saw none of their films, the one that ships those of the shipped catalogue")
     yield Note("purity: the share of patterns that are not alone in their bucket and of its most frequent genre")
 
 
