@@ -17,6 +17,7 @@ from kernels.warm import warm
 QUESTIONS = {
     "similarity": "how well and how fast are the nearest patterns of one interest found?",
     "relevance": "does asking by interest serve a household better than asking by its mean?",
+    "grouping": "do patterns that resemble each other meet in one bucket?",
     "sync_shard": "what does one sync cost without HTTP?",
     "sync_http": "how many syncs does one process serve, and how soon?",
     "turns": "how long does the event loop stand still at worst?",
@@ -27,7 +28,7 @@ QUESTIONS = {
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
-GATED = ("similarity", "relevance", "federation", "memory")
+GATED = ("similarity", "relevance", "grouping", "federation", "memory")
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000
 RESULTS = Path(__file__).with_name("results")

@@ -1,8 +1,8 @@
 """How long does the event loop stand still at worst?
 
 One turn on a real uvloop is timed for everything a shard is made to do: growing, answering, upkeep, content posts, the
-largest delta allowed, the turn of an hour, forgetting devices, collecting garbage, with the collector set as the server
-sets it. An idle loop on the same machine shows how much of the worst is the machine's own.
+largest delta allowed, the turn of an hour, samples, forgetting devices, collecting garbage, with the collector set as
+the server sets it. An idle loop on the same machine shows how much of the worst is the machine's own.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ CONTENT_EVERY = 5
 FORGOTTEN = 500
 LARGE_DELTAS = 50
 HOURS = 24
+SAMPLES = 10
 COLLECTIONS = 10
 
 
@@ -125,6 +126,8 @@ async def _live(watch: Watch, plan: Plan) -> None:
         await life.grow(households)
         await life.take_large_deltas(households)
         await life.let_hours_pass()
+        for _ in range(SAMPLES):
+            await life.draw_sample()
         await life.forget(households)
         for _ in range(COLLECTIONS):
             await watch.turn("gc.collect()", gc.collect)
@@ -171,6 +174,11 @@ class _Life:
         for _ in range(HOURS):
             self._now += 3_600
             await self._watch.turn("an hour begins", self._shard.trending, limits.TRENDING_MAX, self._now)
+
+    async def draw_sample(self) -> None:
+        pieces = self._shard.sample(limits.SAMPLE_MAX, self._rng)
+        while await self._watch.turn("drawing a sample", lambda: next(pieces, None)) is not None:
+            pass
 
     async def forget(self, households: Households) -> None:
         for device_id in households.device_ids[:FORGOTTEN]:

@@ -6,7 +6,7 @@ nothing stored. Everything is drawn from a seeded generator in a fixed order: th
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,10 +57,12 @@ Films = npt.NDArray[np.int32]
 
 
 class Part(NamedTuple):
-    """n films: vectors (n, 384) unit float32, neighbours (n, 40) int32 within the part."""
+    """n films: vectors (n, 384) unit float32, neighbours (n, 40) int32 within the part, genres (n,) int32: a number for
+    the first that each film is said to be of."""
 
     vectors: Vectors
     neighbours: Films
+    genres: npt.NDArray[np.int32]
 
     def patterns(self, films: Films, rng: np.random.Generator) -> Codes:
         """(m, 384) codes, one pattern per film."""
@@ -116,12 +118,13 @@ class Households(NamedTuple):
 @functools.lru_cache(maxsize=2)
 def load_library(patterns: int, seed: int) -> Library:
     """The films for a run over that many patterns."""
-    source, vectors = _read_films()
+    source, vectors, named = _read_films()
+    genres = np.unique([genre.split("|")[0] for genre in named], return_inverse=True)[1].astype(np.int32)
     order = np.random.default_rng(seed).permutation(len(vectors))
     known_count = int(len(vectors) * KNOWN_SHARE)
     wanted = max(2 * NEIGHBOURS, patterns // PATTERNS_A_FILM)
-    known, unseen = order[:known_count][:wanted], order[known_count:][:wanted]
-    return Library(source, _part(vectors[known]), _part(vectors[unseen]))
+    parts = (order[:known_count][:wanted], order[known_count:][:wanted])
+    return Library(source, *(Part(vectors[part], neighbour_table(vectors[part]), genres[part]) for part in parts))
 
 
 def make_households(part: Part, count: int, interests: int | None, rng: np.random.Generator) -> Households:
@@ -241,19 +244,15 @@ def _deal_interests(counts: npt.NDArray[np.int64], even: npt.NDArray[np.bool_]) 
     return dealt
 
 
-def _part(vectors: Vectors) -> Part:
-    return Part(vectors, neighbour_table(vectors))
-
-
-def _read_films() -> tuple[str, Vectors]:
-    """films-dev where it is to be had, else the shipped catalogue."""
+def _read_films() -> tuple[str, Vectors, Sequence[str]]:
+    """films-dev where it is to be had, else the shipped catalogue: name, unit vectors, genres (`Thriller|Suspense`)."""
     given = os.environ.get(FILMS_VARIABLE)
     path = Path(given) if given is not None else FILMS_FILE
     if given is None and not path.exists():
         films = catalogue.load()
         missing = f"no {FILMS_FILE.name}: set {FILMS_VARIABLE}"
-        return f"the shipped catalogue, {len(films):,} films ({missing})", films.vectors()
+        return f"the shipped catalogue, {len(films):,} films ({missing})", films.vectors(), films.genres
     with np.load(path, allow_pickle=False) as file:
-        vectors = file["embedding"].astype(np.float32)
+        vectors, genres = file["embedding"].astype(np.float32), file["genres"].tolist()
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return f"{path.name}, {len(vectors):,} films", vectors
+    return f"{path.name}, {len(vectors):,} films", vectors, genres

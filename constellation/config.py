@@ -20,6 +20,8 @@ from constellation import limits
 ENVIRONMENT_PREFIX = "CONSTELLATION_"
 EMBEDDED = "embedded"
 """In place of a database's URL: a PostgreSQL of our own in the data directory."""
+PACKAGED = "packaged"
+"""In place of a codebook's file: the one that ships."""
 
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -61,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "patterns", "aggregates"],
         Meta(description="what others get: patterns of devices too, or aggregates only; auto: patterns, on loopback"),
     ] = "auto"
+    codebook: Annotated[
+        str, Meta(description="file of the codebook, or packaged: the one that ships", min_length=1, max_length=4_096)
+    ] = PACKAGED
     max_body_bytes: Annotated[int, Meta(description="largest body", ge=1_024, le=1 << 28)] = limits.BODY_BYTES_MAX
     max_compressed_bytes: Annotated[int, Meta(description="largest compressed body", ge=1_024, le=1 << 28)] = (
         limits.COMPRESSED_BODY_BYTES_MAX

@@ -26,6 +26,12 @@ class Malformed(Problem):
     status, code = 400, "malformed"
 
 
+class Forbidden(Problem):
+    """What this caller, or with these settings nobody, may have."""
+
+    status, code = 403, "forbidden"
+
+
 class NotFound(Problem):
     """Unknown content or address."""
 

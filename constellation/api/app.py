@@ -4,7 +4,7 @@ from litestar import Litestar, get
 from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp
 
-from constellation.api import content, devices, health, openapi, shards, sync, trending
+from constellation.api import codebooks, content, devices, health, openapi, shards, sync, trending
 from constellation.api.edge import Edge
 from constellation.api.metrics import CONTENT_TYPE
 from constellation.api.operations import described
@@ -19,6 +19,8 @@ HANDLERS = (
     content.post_content,
     content.get_content,
     devices.forget_device,
+    codebooks.codebook,
+    codebooks.sample,
     shards.stats,
     shards.shards,
     shards.info,

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 async def load(service: Service) -> None:
     """Restore the service's shard from its storage and open the service. The loop turns meanwhile."""
     began_at = time.perf_counter()
-    shard = Shard(service.settings, service.clock(), service.keeper.tombstone_key)
+    shard = Shard(service.settings, service.clock(), service.keeper.tombstone_key, service.codebook)
     await service.keeper.restore(shard)
     for _ in shard.restored():
         await asyncio.sleep(0)

@@ -32,6 +32,8 @@ _HEADERS: dict[str, Any] = {
     },
     "Vary": {"description": "request headers that choose the form of the reply", "schema": {"type": "string"}},
     "Content-Encoding": {"description": "zstd when `Accept-Encoding` lists it", "schema": {"const": "zstd"}},
+    "Cache-Control": {"description": "how long it may be kept", "schema": {"type": "string"}},
+    "ETag": {"description": "the checksum of the bytes", "schema": {"type": "string"}},
     "Retry-After": {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}},
 }
 

@@ -15,7 +15,7 @@ from constellation.wire.media import Media
 
 DEFAULT_EMBEDDING: dict[Media, EmbeddingFormat] = {Media.JSON: "f32", Media.MSGPACK: "i8"}
 _EMBEDDINGS: dict[str, EmbeddingFormat] = {**{name: name for name in get_args(EmbeddingFormat)}, "compact": "i8"}
-"""`compact` without the current codebook is answered in i8, and there is no codebook yet."""
+"""`compact` without the current codebook is answered in i8, and so far with it, too."""
 
 
 def _integer(minimum: int, maximum: int, default: int) -> dict[str, Any]:
@@ -35,6 +35,7 @@ CODEBOOK = Parameter(
     {"type": "integer", "minimum": 0, "maximum": VERSION_MAX},
 )
 LIMIT = Parameter("limit", "trends at most", _integer(0, limits.TRENDING_MAX, limits.TRENDING_MAX))
+SAMPLE_LIMIT = Parameter("limit", "patterns at most", _integer(1, limits.SAMPLE_MAX, limits.SAMPLE_MAX))
 REGION = Parameter("region", "region to read; this shard's own unless said, empty for any other", {"type": "string"})
 DEVICE_ID = Parameter("device_id", "the device", {"type": "string", "format": "uuid"}, where="path", required=True)
 DEVICE_HEADER = Parameter(
@@ -46,6 +47,13 @@ DEVICE_HEADER = Parameter(
 CODINGS = (
     Parameter("Content-Encoding", "of the body: identity, zstd or gzip", {"type": "string"}, "header"),
     Parameter("Accept-Encoding", "the reply is compressed when this lists zstd", {"type": "string"}, "header"),
+)
+CODEBOOK_VERSION = Parameter(
+    "version",
+    "of the codebook",
+    {"type": "integer", "minimum": 1, "maximum": VERSION_MAX},
+    where="path",
+    required=True,
 )
 CONTENT_ID = Parameter("content_id", "the item", {"type": "string", "minLength": 1}, where="path", required=True)
 
@@ -76,6 +84,11 @@ def trend_query(query: bytes) -> TrendQuery:
     """Raises `InvalidParameter`."""
     given = _parse(query)
     return TrendQuery(given.get(REGION.name), _whole(given, LIMIT, limits.TRENDING_MAX))
+
+
+def sample_limit(query: bytes) -> int:
+    """Raises `InvalidParameter`."""
+    return _whole(_parse(query), SAMPLE_LIMIT, limits.SAMPLE_MAX)
 
 
 def read_uuid(text: str, where: str) -> bytes:

@@ -27,6 +27,7 @@ from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
+from constellation.codebook import Codebook
 from constellation.config import Settings, WrongSetting
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
@@ -38,7 +39,7 @@ GC_THRESHOLDS = (10_000, 20, 50)
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, codebook: Codebook) -> int:
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
     configure_logging()
     api_socket = _bind(settings, "port")
@@ -49,16 +50,16 @@ def serve(settings: Settings) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, api_socket, metrics_socket))
+        return uvloop.run(_run(settings, codebook, api_socket, metrics_socket))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(settings: Settings, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
+async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
     keeper = await open_keeper(settings)
     try:
-        service = Service(settings, Shard(settings), keeper=keeper)
+        service = Service(settings, Shard(settings, codebook=codebook), codebook, keeper=keeper)
         service.url = _url(api_socket)
         await _serve(service, api_socket, metrics_socket)
     finally:

@@ -13,6 +13,7 @@ from constellation import limits
 from constellation.api.access_log import AccessLog
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
+from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, NotReady, Overloaded, Unavailable
 from constellation.model import NextSync, ShardStats
@@ -30,11 +31,13 @@ class Service:
         self,
         settings: Settings,
         shard: Shard,
+        codebook: Codebook,
         clock: Callable[[], float] = time.time,
         keeper: Keeper | None = None,
     ) -> None:
         self.settings = settings
         self.shard = shard
+        self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
         self.url = f"http://{settings.host}:{settings.port}"

@@ -66,14 +66,14 @@ class Limits(msgspec.Struct):
 
 
 class Info(msgspec.Struct):
-    """Who answers, and within which limits. A version of null: there is none yet."""
+    """Who answers, and within which limits. A dictionary version of null: there is none yet."""
 
     name: str
     version: str
     shard_id: str
     region: str
     limits: Limits
-    codebook_version: int | None
+    codebook_version: int
     dictionary_version: int | None
 
 
@@ -134,4 +134,15 @@ async def info(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
         quality_threshold=settings.quality_threshold,
         serve_threshold=settings.serve_threshold,
     )
-    return reply(request, Info("constellation", __version__, settings.shard_id, settings.region, held, None, None))
+    return reply(
+        request,
+        Info(
+            name="constellation",
+            version=__version__,
+            shard_id=settings.shard_id,
+            region=settings.region,
+            limits=held,
+            codebook_version=service.codebook.version,
+            dictionary_version=None,
+        ),
+    )

@@ -7,9 +7,13 @@ against the machine before anything is allocated.
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from constellation import config
 from constellation.config import Option, Settings, WrongSetting
+
+if TYPE_CHECKING:
+    from constellation.codebook import Codebook
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -29,7 +33,19 @@ def run(arguments: argparse.Namespace) -> int:
     from constellation.shard import memory_bytes
 
     check_memory(memory_bytes(settings), machine_memory_bytes(), settings)
-    return serve(settings)
+    return serve(settings, load_codebook(settings))
+
+
+def load_codebook(settings: Settings) -> "Codebook":
+    """Raises `WrongSetting`."""
+    from constellation.codebook import WrongCodebook, default_codebook, load
+
+    if settings.codebook == config.PACKAGED:
+        return default_codebook()
+    try:
+        return load(Path(settings.codebook))
+    except WrongCodebook as error:
+        raise WrongSetting(f"--codebook: {error}") from error
 
 
 def check_memory(implied_bytes: int, available_bytes: int, settings: Settings) -> None:

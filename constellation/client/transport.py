@@ -1,4 +1,4 @@
-"""Getting one body answered: HTTP, waiting and trying again. Knows nothing of patterns.
+"""Getting one request answered: HTTP, waiting and trying again. Knows nothing of patterns.
 
 The same bytes are sent until someone answers for good (2xx, or a refusal that trying again cannot change), so that the
 shard can tell a repeat. Waits are exponential with full jitter and at least what `Retry-After` asks for.
@@ -49,7 +49,7 @@ def open_session(connections_max: int = 1) -> aiohttp.ClientSession:
 
 
 class Transport:
-    """Posts bodies to one address. Session, randomness and sleep are the caller's."""
+    """Asks one address. Session, randomness and sleep are the caller's."""
 
     def __init__(
         self,
@@ -63,12 +63,19 @@ class Transport:
         self._rng = rng
         self._sleep = sleep
 
+    async def get(self) -> Answered:
+        """As `post`."""
+        return await self._send("GET", None, {})
+
     async def post(self, body: bytes, headers: dict[str, str]) -> Answered:
         """Send until answered. Raises `Refused`, or `Unreachable` after `ATTEMPTS_MAX` attempts."""
+        return await self._send("POST", body, headers)
+
+    async def _send(self, method: str, body: bytes | None, headers: dict[str, str]) -> Answered:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             wait_s = 0.0
             try:
-                async with self._session.post(self._url, data=body, headers=headers) as response:
+                async with self._session.request(method, self._url, data=body, headers=headers) as response:
                     content = await response.read()
                 if 200 <= response.status < 300:
                     return Answered(_plain(response, content), len(content), attempt)

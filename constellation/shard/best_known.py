@@ -41,6 +41,10 @@ class BestKnown:
         self._served[rows] = 1
         self._high = max(self._high, int(rows.max(initial=-1)) + 1)
 
+    def served(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of rows (n,) are served."""
+        return self._served[rows] > 0
+
     def refill(self) -> None:
         self._leaders.refill()
 

@@ -19,6 +19,7 @@ from constellation.model import (
     Accepted,
     Answer,
     Applied,
+    Codes,
     ContentItem,
     Delta,
     ShardStats,
@@ -34,6 +35,7 @@ from constellation.shard.federating import Federating
 from constellation.shard.patterns import BYTES_PER_PATTERN
 from constellation.shard.pieces import Pieces
 from constellation.shard.restoring import Restoring
+from constellation.shard.sampling import sample
 from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
 from constellation.shard.tombstones import KEY_BYTES, Tombstones
@@ -182,6 +184,10 @@ class Shard:
     def pieces(self, patterns_at_once: int) -> Iterator[Piece]:
         """All that is there, in steps of about so many patterns; it may change in between."""
         return Pieces(self._tables, self._tombstones, self._version, patterns_at_once).all()
+
+    def sample(self, limit: int, rng: np.random.Generator) -> Iterator[Codes]:
+        """Codes of up to `limit` served patterns drawn at random, a piece a step; they may change in between."""
+        return sample(self._tables, limit, rng)
 
     def layout(self) -> bytes:
         """How the similarity index lies at the moment: for `expect`."""

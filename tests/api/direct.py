@@ -9,6 +9,7 @@ from litestar.types import ASGIApp
 
 from constellation.api.app import create_app
 from constellation.api.service import Service
+from constellation.codebook import default_codebook
 from constellation.config import Settings
 from constellation.shard import Shard
 
@@ -32,7 +33,7 @@ class Direct:
     def __init__(self, **settings: Any) -> None:
         small: dict[str, Any] = {"max_devices": 1_000, "max_patterns": 10_000, "access_log": False}
         chosen = Settings(**(small | settings))
-        self.service = Service(chosen, Shard(chosen), clock=lambda: NOW)
+        self.service = Service(chosen, Shard(chosen), default_codebook(), clock=lambda: NOW)
         self.service.open()
         self.app: ASGIApp = create_app(self.service)
         self._runner = asyncio.Runner()

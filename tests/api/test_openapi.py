@@ -31,6 +31,8 @@ CALLS = (
     "POST /api/v1/content",
     "GET /api/v1/content/{content_id}",
     "DELETE /api/v1/devices/{device_id}",
+    "GET /api/v1/codebook/{version}",
+    "GET /api/v1/sample",
     "GET /health",
     "GET /health/live",
     "GET /health/ready",
@@ -44,6 +46,8 @@ CALLS_WITH_INPUT = (
     "GET /api/v1/trending",
     "POST /api/v1/content",
     "DELETE /api/v1/devices/{device_id}",
+    "GET /api/v1/codebook/{version}",
+    "GET /api/v1/sample",
 )
 """Those in which something can be wrong."""
 CHECKS = [

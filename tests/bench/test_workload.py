@@ -63,11 +63,13 @@ def test_ids_carry_their_numbers_and_differ_between_blocks() -> None:
 
 def test_films_come_from_the_file_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(SEED).standard_normal((300, 384)).astype(np.float16)
-    np.savez(tmp_path / "films.npz", embedding=vectors)
+    np.savez(tmp_path / "films.npz", embedding=vectors, genres=["Drama|Silent", "Comedy", "Drama"] * 100)
     monkeypatch.setenv(workload.FILMS_VARIABLE, str(tmp_path / "films.npz"))
     library = workload.load_library.__wrapped__(PATTERNS, SEED)
     assert library.source == "films.npz, 300 films"
     assert len(library.known.vectors) + len(library.unseen.vectors) == 300
+    genres = np.concatenate([library.known.genres, library.unseen.genres])
+    assert sorted(np.bincount(genres)) == [100, 200], "a film is of the first of its genres"
 
 
 def test_without_a_file_the_shipped_catalogue_is_used_and_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from constellation import limits
 from constellation.api.background import running
 from constellation.api.keeping import load
 from constellation.api.service import Service
+from constellation.codebook import default_codebook
 from constellation.config import Settings
 from constellation.errors import StorageFailed
 from constellation.model import SyncRequest
@@ -79,7 +80,7 @@ async def serving(folder: Path, database: EmbeddedServer) -> AsyncIterator[Servi
         access_log=False,
     )
     keeper = await open_keeper(settings)
-    service = Service(settings, Shard(settings), keeper=keeper)
+    service = Service(settings, Shard(settings), default_codebook(), keeper=keeper)
     try:
         async with running(service):
             await load(service)
