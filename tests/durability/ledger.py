@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -25,7 +26,7 @@ from constellation.shard import Shard
 from constellation.wire.content import decode_content
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync
-from tests.durability.life import Held, HeldTitle, Stored, held_title, until
+from tests.durability.life import Held, HeldTitle, Stored, held_title, living, stop, until
 from tests.shard.material import START, code_of, context_of, id_of
 from tests.shard.model import ModelShard
 
@@ -133,6 +134,15 @@ class Ledger:
         """A delta that comes once more, long after: it changes nothing."""
         async with _client(url) as client:
             await self._send_old(client, body)
+
+    async def check_life(self, data_dir: Path, *options: str) -> None:
+        """One more life of the shard: it has what was acknowledged, takes what is pending, and stops."""
+        async with living(data_dir, *options) as server:
+            await self.check_served(server.url)
+            await self.settle(server.url)
+            await self.check_served(server.url)
+            await self.check_trends(server.url)
+            await stop(server)
 
     async def check_served(self, url: str) -> None:
         """The server has what was acknowledged, and of each pending delta all or nothing."""

@@ -43,10 +43,7 @@ def test_database_that_is_away_is_noticed_by_no_device(folder: Path, rng: np.ran
                 await stop(server)
                 assert ledger.refusals == []
             proxy.restore()
-            async with living(folder / "shard", "--database-url", proxy.url) as server:
-                await ledger.check_served(server.url)
-                await ledger.check_trends(server.url)
-                await stop(server)
+            await ledger.check_life(folder / "shard", "--database-url", proxy.url)
             ledger.check_stored(await stored(database.url))
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.process import Server
 from tests.durability.ledger import Ledger
-from tests.durability.life import kill, living, postgres, stop, stored, until
+from tests.durability.life import kill, living, postgres, stored, until
 
 ROOM_BYTES = 256 << 10
 
@@ -32,12 +32,7 @@ def test_full_disk_refuses_syncs_and_loses_nothing(folder: Path, rng: np.random.
                     await ledger.more(100)
                 await fill_up_to_refusal(ledger, server, folder / "shard")
                 await kill(server)
-            async with living(folder / "shard", *url) as server:
-                await ledger.check_served(server.url)
-                await ledger.settle(server.url)
-                await ledger.check_served(server.url)
-                await ledger.check_trends(server.url)
-                await stop(server)
+            await ledger.check_life(folder / "shard", *url)
             ledger.check_stored(await stored(database.url))
 
     asyncio.run(scenario())

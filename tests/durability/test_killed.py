@@ -25,12 +25,7 @@ def test_killed_shard_has_all_that_it_acknowledged(folder: Path, rng: np.random.
                 async with ledger.syncing(server.url):
                     await ledger.more(int(rng.integers(1, 300)))
                     await kill(server)
-        async with living(folder) as server:
-            await ledger.check_served(server.url)
-            await ledger.settle(server.url)
-            await ledger.check_served(server.url)
-            await ledger.check_trends(server.url)
-            await stop(server)
+        await ledger.check_life(folder)
         ledger.check_stored(await stored_in(folder))
 
     asyncio.run(scenario())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.durability.ledger import Ledger
-from tests.durability.life import SOAKING, kill, living, stop, stored_in
+from tests.durability.life import SOAKING, kill, living, stored_in
 
 ROUNDS = 20 if SOAKING else 2
 
@@ -24,10 +24,7 @@ def test_lost_replies_and_late_duplicates_change_nothing(folder: Path, rng: np.r
                 await ledger.settle(server.url)
                 await kill(server)
         assert ledger.duplicates
-        async with living(folder) as server:
-            await ledger.check_served(server.url)
-            await ledger.check_trends(server.url)
-            await stop(server)
+        await ledger.check_life(folder)
         ledger.check_stored(await stored_in(folder))
 
     asyncio.run(scenario())

@@ -43,13 +43,8 @@ def test_killed_shard_goes_on_from_what_it_wrote_while_serving(
                     await until(lambda before=before: _modified(folder) > before)  # type: ignore[misc]
                     await ledger.more(int(rng.integers(1, 300)))
                     await kill(server)
-        async with living(folder) as server:
-            assert told() == "the snapshot"
-            await ledger.check_served(server.url)
-            await ledger.settle(server.url)
-            await ledger.check_served(server.url)
-            await ledger.check_trends(server.url)
-            await stop(server)
+        await ledger.check_life(folder)
+        assert told() == "the snapshot"
 
     asyncio.run(scenario())
 
