@@ -49,7 +49,10 @@ def open_session(connections_max: int = 1) -> aiohttp.ClientSession:
 
 
 class Transport:
-    """Asks one address. Session, randomness and sleep are the caller's."""
+    """Asks one address, and from then on the one that it is sent to. Session, randomness and sleep are the caller's.
+
+    A shard sends a device to the one that has its slot (307). Where that one cannot be reached the first is asked again.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class Transport:
         rng: random.Random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._url = url
+        self._first = self._url = url
         self._session = session
         self._rng = rng
         self._sleep = sleep
@@ -78,6 +81,7 @@ class Transport:
                 async with self._session.request(method, self._url, data=body, headers=headers) as response:
                     content = await response.read()
                 if 200 <= response.status < 300:
+                    self._url = str(response.url)
                     return Answered(_plain(response, content), len(content), attempt)
                 if response.status not in _TRANSIENT:
                     raise Refused(response.status, _problem(response, content))
@@ -85,11 +89,12 @@ class Transport:
                 wait_s = _retry_after_s(response.headers.get("Retry-After"))
             except (aiohttp.ClientError, TimeoutError, ConnectionError, Problem) as error:  # Problem: a damaged body
                 failure = f"{type(error).__name__} {error}"
+                self._url = self._first
             if attempt == ATTEMPTS_MAX or wait_s > RETRY_AFTER_S_MAX:
                 break
             backoff_s = min(BACKOFF_S_MAX, BACKOFF_FIRST_S * 2 ** (attempt - 1))
             await self._sleep(wait_s + self._rng.random() * backoff_s)
-        raise Unreachable(f"{self._url}: {failure} at attempt {attempt}")
+        raise Unreachable(f"{self._first}: {failure} at attempt {attempt}")
 
 
 def _plain(response: aiohttp.ClientResponse, content: bytes) -> bytes:
