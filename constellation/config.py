@@ -27,6 +27,9 @@ PACKAGED = "packaged"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+_SHARE = r"^[0-9]{1,4}/[1-9][0-9]{0,3}$"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All options of `constellation serve`; the annotation is the check, the description is the help text."""
 
@@ -63,6 +66,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "patterns", "aggregates"],
         Meta(description="what others get: patterns of devices too, or aggregates only; auto: patterns, on loopback"),
     ] = "auto"
+    coordinator_url: Annotated[
+        str, Meta(description="URL of the federation's PostgreSQL; without one the shard is alone", max_length=4_096)
+    ] = ""
+    public_url: Annotated[
+        str, Meta(description="address that TVs reach this shard by, if not by host and port", max_length=4_096)
+    ] = ""
+    share: Annotated[
+        str,
+        Meta(description="which part of the region's free slots a new shard takes, counted from 0", pattern=_SHARE),
+    ] = "0/1"
     codebook: Annotated[
         str, Meta(description="file of the codebook, or packaged: the one that ships", min_length=1, max_length=4_096)
     ] = PACKAGED
@@ -170,6 +183,10 @@ def _allowed(kind: introspect.Type) -> str:
             return f"a whole number from {low} to {high}"
         case introspect.FloatType(ge=low, le=high):
             return f"a number from {low} to {high}"
+        case introspect.StrType(pattern=str()):
+            return "i/n with i < n"
+        case introspect.StrType(min_length=None, max_length=high):
+            return f"text of at most {high} characters"
         case introspect.StrType(min_length=low, max_length=high):
             return f"text of {low} to {high} characters" if high else f"text of at least {low} character"
     raise AssertionError(f"no wording for settings of type {kind}")
@@ -183,6 +200,8 @@ def _check_relations(settings: Settings) -> None:
             f"--sharing: got auto with --host {settings.host}, which others reach; allowed: aggregates, which gives "
             "nobody the patterns of a household, or patterns"
         )
+    if int(settings.share.partition("/")[0]) >= int(settings.share.partition("/")[2]):
+        raise WrongSetting(f"--share: got {settings.share}; allowed: i/n with i < n")
     if settings.max_compressed_bytes > settings.max_body_bytes:
         raise WrongSetting(
             f"--max-compressed-bytes: got {settings.max_compressed_bytes}; "

@@ -20,6 +20,16 @@ class Problem(Exception):
         self.extra = extra
 
 
+class WrongShard(Problem):
+    """The device's slot is another shard's: ask there, and from now on. `url` is that shard's."""
+
+    status, code = 307, "wrong_shard"
+
+    def __init__(self, detail: str, *, url: str) -> None:
+        super().__init__(detail, url=url)
+        self.url = url
+
+
 class Malformed(Problem):
     """Bytes that are not of the declared type or compression."""
 

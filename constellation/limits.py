@@ -97,3 +97,5 @@ ROUND_BYTES_MAX = 1 << 28
 DEVICE_WEIGHT_MAX = 1_000 << 8
 """Of one device in one bucket: that of one pattern that always succeeds, in the units of `kernels.contributions`."""
 TREND_ITEMS_PER_PARTIAL_MAX = 5_000
+FEDERATE_EVERY_S = 2.0
+FEDERATE_RETRY_S_MAX = 60.0

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 from constellation import limits
+from constellation.api.federating import federate
 from constellation.api.keeping import keep
 from constellation.api.service import STORAGE, Service
 from constellation.errors import Unavailable
@@ -28,6 +29,7 @@ async def running(service: Service) -> AsyncIterator[None]:
             group.create_task(_guard(service, "expiry", _expire(service))),
             group.create_task(_guard(service, "loop watch", _watch_lag(service))),
             group.create_task(_guard(service, STORAGE, _keep(service))),
+            group.create_task(_guard(service, "federation", federate(service))),
         ]
         if service.access_log is not None:
             service.access_log.start()

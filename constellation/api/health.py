@@ -76,6 +76,7 @@ async def detailed(request: AnyRequest, service: NamedDependency[Service]) -> Re
         "index": _probe(lambda: service.shard.answer(_NOBODY, SyncOptions(similar=1, trending=0, embedding="i8"))),
         "loop": Component("ok", service.loop_lag_s * 1e3),
         **_storage(service),
+        **_federation(service),
         **{part: Component("failed", 0.0, why) for part, why in service.broken.items()},
     }
     return reply(request, DetailedHealth(service.status, components))
@@ -92,6 +93,15 @@ def _storage(service: Service) -> dict[str, Component]:
         part: Component("failed" if part in failing else "ok", took_s * 1e3, failing.get(part), circuit)
         for part, took_s, circuit in parts
     }
+
+
+def _federation(service: Service) -> dict[str, Component]:
+    """The coordinator database, with the time of the last look at it. Syncs do not need it."""
+    if not service.settings.coordinator_url:
+        return {}
+    federation = service.federation
+    status: Literal["ok", "failed"] = "failed" if federation.failing else "ok"
+    return {"federation": Component(status, federation.looked_s * 1e3, federation.failing or None)}
 
 
 def _probe(call: Callable[[], object]) -> Component:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from constellation.rounds import FederationResult
 from constellation.storage.write_behind import Circuit
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ class FederationMetrics:
             "constellation_federation_duration_seconds", "Time of a federation round", buckets=_ROUND_BUCKETS_S,
             registry=registry,
         )  # fmt: skip
+
+    def round(self, result: FederationResult) -> None:
+        """One more was taken over."""
+        self.rounds.inc()
+        self.patterns_aggregated.set(result.patterns)
+        self.trends_detected.set(sum(map(len, result.trends)))
 
 
 class _StateCollector(Collector):

@@ -13,7 +13,7 @@ from litestar.types import ExceptionHandlersMap
 
 from constellation.api.replies import AnyRequest, scope_media
 from constellation.api.service import Service
-from constellation.errors import Malformed, MethodNotAllowed, NotFound, Problem, Unavailable
+from constellation.errors import Malformed, MethodNotAllowed, NotFound, Problem, Unavailable, WrongShard
 from constellation.wire.problems import CONTENT_TYPES, encode_problem
 
 _log = logging.getLogger(__name__)
@@ -24,8 +24,7 @@ def exception_handlers(service: Service) -> ExceptionHandlersMap:
 
     def on_problem(request: AnyRequest, problem: Problem) -> Response[bytes]:
         service.metrics.problem(problem.code)
-        retry = {"Retry-After": str(problem.retry_after_s)} if isinstance(problem, Unavailable) else {}
-        return _respond(request, problem, retry)
+        return _respond(request, problem, _headers(request, problem))
 
     def on_framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
         problem = _translate(request, error)
@@ -39,6 +38,16 @@ def exception_handlers(service: Service) -> ExceptionHandlersMap:
         return _respond(request, Problem("an unexpected error; the log has it under this request id"), {})
 
     return {Problem: on_problem, HTTPException: on_framework, Exception: on_unexpected}
+
+
+def _headers(request: AnyRequest, problem: Problem) -> dict[str, str]:
+    match problem:
+        case Unavailable():
+            return {"Retry-After": str(problem.retry_after_s)}
+        case WrongShard():
+            query = request.scope["query_string"].decode("latin-1")
+            return {"Location": f"{problem.url}{request.scope['path']}" + (f"?{query}" if query else "")}
+    return {}
 
 
 def _translate(request: AnyRequest, error: HTTPException) -> Problem:

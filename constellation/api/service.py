@@ -13,15 +13,28 @@ from constellation import limits
 from constellation.api.access_log import AccessLog
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
+from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.errors import Draining, NotReady, Overloaded, Unavailable
+from constellation.errors import Draining, NotReady, Overloaded, Unavailable, WrongShard
+from constellation.federation.database import MapEntry
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
 from constellation.storage.keeper import Keeper, NothingKept
 
 STORAGE = "storage"
 """The part whose failure ends the process: another one owns the shard, or nothing can be kept."""
+
+
+class Federation:
+    """How the shard's part in the federation stands."""
+
+    def __init__(self) -> None:
+        self.round = 0
+        """Number of the one that is served; 0 before the first."""
+        self.looked_s = 0.0
+        self.failing = ""
+        """Why the last look at the coordinator database failed, if it did."""
 
 
 class Service:
@@ -40,7 +53,9 @@ class Service:
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
-        self.url = f"http://{settings.host}:{settings.port}"
+        self.url = settings.public_url or f"http://{settings.host}:{settings.port}"
+        self.federation = Federation()
+        self.map = alone(MapEntry(settings.shard_id, settings.region, self.url, [], 0, 0, True, 1))
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)
@@ -114,6 +129,12 @@ class Service:
             raise Overloaded(
                 f"more than {limits.IN_FLIGHT_MAX} requests are in flight", retry_after_s=limits.RETRY_AFTER_S
             )
+
+    def admit_device(self, device_id: bytes) -> None:
+        """Raises `WrongShard` for a device whose slot another shard has."""
+        owner = self.map.owner(device_id)
+        if owner is not None and owner.shard_id != self.settings.shard_id:
+            raise WrongShard(f"the device belongs to shard {owner.shard_id}", url=owner.url)
 
     def admit_change(self) -> None:
         """Raises `StorageFailed` or what `refusal` says; called in the turn of the loop that changes the shard."""

@@ -8,6 +8,7 @@ from constellation import __version__, limits
 from constellation.api.operations import described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
+from constellation.federation.database import MapEntry
 
 SLOTS = 16_384
 
@@ -103,16 +104,21 @@ async def stats(request: AnyRequest, service: NamedDependency[Service]) -> Reply
     opt=described(tag="shard", summary="The shard map", reply=Shards, reply_text="Every shard of the map."),
 )
 async def shards(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
-    entry = ShardEntry(
-        id=service.settings.shard_id,
-        region=service.settings.region,
-        url=service.url,
-        slots=[0, SLOTS - 1],
-        devices=service.stats().total_devices,
-        status=service.status,
-        epoch=1,
+    return reply(request, Shards([_entry(service, entry) for entry in service.map.shards]))
+
+
+def _entry(service: Service, entry: MapEntry) -> ShardEntry:
+    """This shard as it is now, others as the map last told."""
+    mine = entry.shard_id == service.settings.shard_id
+    return ShardEntry(
+        id=entry.shard_id,
+        region=entry.region,
+        url=service.url if mine else entry.url,
+        slots=[slot for ends in entry.slots for slot in ends],
+        devices=service.stats().total_devices if mine else entry.devices,
+        status=service.status if mine else "ready" if entry.live else "gone",
+        epoch=service.map.epoch,
     )
-    return reply(request, Shards([entry]))
 
 
 @get(

@@ -11,7 +11,7 @@ from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
 from constellation.api.service import NEXT_SYNC, Service
-from constellation.errors import InvalidParameter, InvalidPattern, SequenceConflict, ShardFull, TooManyPatterns
+from constellation.errors import InvalidParameter, InvalidPattern, SequenceConflict, ShardFull, TooManyPatterns, WrongShard
 from constellation.wire.body import compress
 from constellation.wire.sync import decode_sync, encode_sync
 
@@ -42,6 +42,7 @@ class Version(msgspec.Struct):
         headers=("Vary", "Content-Encoding"),
         problems=(
             *READING_PROBLEMS,
+            WrongShard,
             SequenceConflict,
             InvalidPattern,
             TooManyPatterns,
@@ -58,6 +59,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     asked = decode_sync(await read_body(request.receive, headers, form, service.settings), form.media)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
+    service.admit_device(asked.device_id)
     service.admit_change()
     applied = service.shard.apply(asked, service.clock())
     # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
