@@ -33,7 +33,8 @@ ROUNDS_MAX = 20
 _PACKAGED = Path(__file__).with_name("codebooks") / "1.bin"
 _MAGIC = b"constellation codebook"
 _HEAD = struct.Struct("<IQH")
-_SECTION = struct.Struct("<16sI")
+_NAME_BYTES = 16
+_SECTION = struct.Struct(f"<{_NAME_BYTES}sI")
 _SUM_BYTES = 8
 
 assert SIZE_MAX * DIM < BYTES_MAX
@@ -84,8 +85,11 @@ def encode(codebook: Codebook) -> bytes:
     """At most `BYTES_MAX`."""
     parts = [_MAGIC, _HEAD.pack(FORMAT, codebook.version, len(codebook.sections))]
     for name, section in codebook.sections.items():
-        parts += [_SECTION.pack(name.encode("ascii"), len(section)), section]
+        named = name.encode("latin-1")
+        assert len(named) <= _NAME_BYTES
+        parts += [_SECTION.pack(named, len(section)), section]
     body = b"".join(parts)
+    assert len(body) + _SUM_BYTES <= BYTES_MAX
     return body + xxhash.xxh64_digest(body)
 
 
@@ -162,7 +166,7 @@ def _sections(body: bytes, count: int) -> dict[str, bytes]:
     while at + _SECTION.size <= len(body):
         padded, size = _SECTION.unpack_from(body, at)
         at += _SECTION.size
-        found[padded.rstrip(b"\0").decode("ascii", "replace")] = body[at : at + size]
+        found[padded.rstrip(b"\0").decode("latin-1")] = body[at : at + size]
         at += size
     if at != len(body) or len(found) != count:
         raise _damaged(f"the codebook says {count} sections, and its bytes are not those of so many")

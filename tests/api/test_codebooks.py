@@ -1,5 +1,6 @@
 """The codebook over a socket, and samples: what is told and what is not."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 
 from constellation import codebook
+from constellation.api.keeping import load
+from constellation.api.service import Service
 from constellation.codebook import CENTROIDS
 from constellation.codebooks import make
+from constellation.config import Settings
 from constellation.limits import SAMPLE_MAX
 from constellation.model import DIM, Codes
+from constellation.shard import Shard
 from kernels.codes import quantise
 from tests.api import bodies
 from tests.api.direct import Direct
@@ -44,6 +49,20 @@ def test_another_codebook_is_served_by_its_version(tmp_path: Path) -> None:
         assert client.get("/api/v1/info").json()["codebook_version"] == 9
         assert client.get("/api/v1/codebook/9").content == content
         assert client.get("/api/v1/codebook/1").status_code == 404
+
+
+def test_shard_groups_its_patterns_by_the_codebook_that_was_chosen() -> None:
+    async def loaded() -> Service:
+        settings = Settings(max_devices=9, max_patterns=99)
+        nine = codebook.build(9, {CENTROIDS: random_codes(1, 3, DIM).tobytes()})
+        service = Service(settings, Shard(settings, codebook=nine), nine)
+        await load(service)
+        return service
+
+    shard = asyncio.run(loaded()).shard
+    while shard.maintain():
+        pass
+    assert shard.codebook_version == 9
 
 
 def test_damaged_codebook_is_refused_before_anything_starts(tmp_path: Path) -> None:
