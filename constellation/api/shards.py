@@ -8,8 +8,7 @@ from constellation import __version__, limits
 from constellation.api.operations import described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
-
-SLOTS = 16_384
+from constellation.slots import SLOTS
 
 
 class Stats(msgspec.Struct):
