@@ -24,6 +24,10 @@ PACKAGED = "packaged"
 """In place of a codebook's file: the one that ships."""
 
 
+NONE = "none"
+"""In place of a coordinator database: the shard is alone."""
+AUTO = "auto"
+"""In place of what follows from other settings."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -67,11 +71,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="what others get: patterns of devices too, or aggregates only; auto: patterns, on loopback"),
     ] = "auto"
     coordinator_url: Annotated[
-        str, Meta(description="URL of the federation's PostgreSQL; without one the shard is alone", max_length=4_096)
-    ] = ""
+        str, Meta(description="URL of the federation's PostgreSQL, or none", min_length=1, max_length=4_096)
+    ] = NONE
     public_url: Annotated[
-        str, Meta(description="address that TVs reach this shard by, if not by host and port", max_length=4_096)
-    ] = ""
+        str,
+        Meta(description="address that TVs reach this shard by; auto: host and port", min_length=1, max_length=4_096),
+    ] = AUTO
     share: Annotated[
         str,
         Meta(description="which part of the region's free slots a new shard takes, counted from 0", pattern=_SHARE),
@@ -185,8 +190,6 @@ def _allowed(kind: introspect.Type) -> str:
             return f"a number from {low} to {high}"
         case introspect.StrType(pattern=str()):
             return "i/n with i < n"
-        case introspect.StrType(min_length=None, max_length=high):
-            return f"text of at most {high} characters"
         case introspect.StrType(min_length=low, max_length=high):
             return f"text of {low} to {high} characters" if high else f"text of at least {low} character"
     raise AssertionError(f"no wording for settings of type {kind}")
@@ -195,7 +198,7 @@ def _allowed(kind: introspect.Type) -> str:
 def _check_relations(settings: Settings) -> None:
     if settings.port == settings.metrics_port != 0:
         raise WrongSetting(f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port")
-    if settings.sharing == "auto" and settings.host not in LOOPBACK:
+    if settings.sharing == AUTO and settings.host not in LOOPBACK:
         raise WrongSetting(
             f"--sharing: got auto with --host {settings.host}, which others reach; allowed: aggregates, which gives "
             "nobody the patterns of a household, or patterns"

@@ -97,5 +97,13 @@ ROUND_BYTES_MAX = 1 << 28
 DEVICE_WEIGHT_MAX = 1_000 << 8
 """Of one device in one bucket: that of one pattern that always succeeds, in the units of `kernels.contributions`."""
 TREND_ITEMS_PER_PARTIAL_MAX = 5_000
-FEDERATE_EVERY_S = 2.0
-FEDERATE_RETRY_S_MAX = 60.0
+SHARD_LIVE_S = 20
+"""Since a shard's last heartbeat; a round waits for those that live."""
+SHARD_HEARTBEAT_S = 2
+LEASE_S = 30
+"""After which another worker goes on for one that was not heard of."""
+WORKER_POLL_S = 1.0
+ROUNDS_KEPT = 200
+
+assert 2 * SHARD_HEARTBEAT_S < SHARD_LIVE_S
+assert 10 * WORKER_POLL_S < LEASE_S

@@ -17,13 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LINES_MAX = 600
 
-LEAVES = {"errors", "limits", "model", "config"}
+LEAVES = {"errors", "limits", "model", "config", "slots"}
 MAY_IMPORT = {
     "errors": set(),
     "limits": set(),
     "model": {"errors", "limits"},
     "config": {"errors", "limits"},
     "digest": {"model"},
+    "slots": set(),
     "records": {"model"},
     "rounds": {"limits", "model", "kernels"},
     "codebook": {"model", "kernels"},

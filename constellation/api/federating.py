@@ -1,4 +1,4 @@
-"""The shard's part in the federation: it says that it is there, gives its partial to rounds, and serves what they find.
+"""The shard's part in the federation: it says that it is there, gives partials to rounds, and serves what they find.
 
 One look at the coordinator database after the other, each of which may fail: syncs need none of it. What a look finds is
 newer than what is here, or nothing; so one may be left out, be late, or be repeated.
@@ -16,12 +16,13 @@ from constellation import limits
 from constellation.api.service import Service
 from constellation.api.slot_map import SlotMap
 from constellation.codebook import WrongCodebook
+from constellation.config import NONE
 from constellation.federation import RefusedPartial
 from constellation.federation import database as coordinator
 from constellation.federation.database import CoordinatorDatabase, Refused, Unregistered
 from constellation.rounds import FederationResult, Partial, WrongRound, decode_partial, decode_result
 from constellation.storage import last_round
-from constellation.storage.connections import DatabaseUnavailable, WrongDatabase
+from constellation.storage.connections import DatabaseUnavailable, WrongDatabase, retry_after_s
 
 PASSING = (DatabaseUnavailable, Refused, WrongDatabase, WrongCodebook, WrongRound, Unregistered)
 """What a look may raise: said in `/health/detailed`, and tried again."""
@@ -38,9 +39,9 @@ class Round(NamedTuple):
 
 async def federate(service: Service) -> None:
     """Look at the coordinator database for ever; nothing to do without one."""
-    if not service.settings.coordinator_url:
+    if service.settings.coordinator_url == NONE:
         return
-    failures = 0
+    failures, rng = 0, random.Random()
     while True:
         try:
             async with coordinator.connected(service.settings.coordinator_url) as database:
@@ -48,13 +49,13 @@ async def federate(service: Service) -> None:
                 while True:
                     await _look(service, database)
                     failures, service.federation.failing = 0, ""
-                    await asyncio.sleep(limits.FEDERATE_EVERY_S)
+                    await asyncio.sleep(limits.SHARD_HEARTBEAT_S)
         except PASSING as error:
             if service.federation.failing != (why := str(error)):
                 _log.warning("the federation goes on without this shard", extra={"why": why})
             service.federation.failing = why
         failures += 1
-        await asyncio.sleep(random.uniform(0.5, 1) * min(limits.FEDERATE_RETRY_S_MAX, 2.0 ** min(failures, 10)))
+        await asyncio.sleep(retry_after_s(failures, rng))
 
 
 async def restore_round(service: Service) -> None:
@@ -79,11 +80,13 @@ async def _look(service: Service, database: CoordinatorDatabase) -> None:
     began_at = time.perf_counter()
     await service.opened.wait()
     settings, shard, stats = service.settings, service.shard, service.stats()
+    known = service.federation.map_epoch
     epoch = await database.heartbeat(
-        settings.shard_id, service.map.epoch, stats.total_devices, stats.patterns_stored, shard.codebook_version
+        settings.shard_id, known, stats.total_devices, stats.patterns_stored, shard.codebook_version
     )
-    if epoch != service.map.epoch:
+    if epoch != known:
         service.map = SlotMap(*await database.shard_map(), region=settings.region)
+        service.federation.map_epoch = service.map.epoch
     if newer := await database.codebook(service.codebook.version):
         service.codebook = newer
         shard.use(newer)

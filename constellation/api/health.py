@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from constellation.api.operations import described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
+from constellation.config import NONE
 from constellation.errors import Draining, NotReady
 from constellation.model import ID_BYTES, SyncOptions
 from constellation.storage.write_behind import Circuit
@@ -97,7 +98,7 @@ def _storage(service: Service) -> dict[str, Component]:
 
 def _federation(service: Service) -> dict[str, Component]:
     """The coordinator database, with the time of the last look at it. Syncs do not need it."""
-    if not service.settings.coordinator_url:
+    if service.settings.coordinator_url == NONE:
         return {}
     federation = service.federation
     status: Literal["ok", "failed"] = "failed" if federation.failing else "ok"

@@ -28,7 +28,7 @@ from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
 from constellation.codebook import Codebook
-from constellation.config import Settings, WrongSetting
+from constellation.config import AUTO, Settings, WrongSetting
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
@@ -60,7 +60,7 @@ async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket
     keeper = await open_keeper(settings)
     try:
         service = Service(settings, Shard(settings, codebook=codebook), codebook, keeper=keeper)
-        service.url = _url(api_socket)
+        service.url = _url(api_socket) if settings.public_url == AUTO else settings.public_url
         await _serve(service, api_socket, metrics_socket)
     finally:
         await keeper.close()

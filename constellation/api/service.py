@@ -17,7 +17,6 @@ from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, NotReady, Overloaded, Unavailable, WrongShard
-from constellation.federation.database import MapEntry
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
 from constellation.storage.keeper import Keeper, NothingKept
@@ -30,6 +29,8 @@ class Federation:
     """How the shard's part in the federation stands."""
 
     def __init__(self) -> None:
+        self.map_epoch = 0
+        """Of the map that came from the coordinator database; 0 before the first."""
         self.round = 0
         """Number of the one that is served; 0 before the first."""
         self.looked_s = 0.0
@@ -53,9 +54,9 @@ class Service:
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
-        self.url = settings.public_url or f"http://{settings.host}:{settings.port}"
+        self.url = f"http://{settings.host}:{settings.port}"
         self.federation = Federation()
-        self.map = alone(MapEntry(settings.shard_id, settings.region, self.url, [], 0, 0, True, 1))
+        self.map = alone(settings.shard_id, settings.region)
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)

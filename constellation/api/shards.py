@@ -10,8 +10,6 @@ from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
 from constellation.federation.database import MapEntry
 
-SLOTS = 16_384
-
 
 class Stats(msgspec.Struct):
     """One shard's counts, and its syncs as measured over the last 4,096 of them."""

@@ -20,6 +20,6 @@ class SlotMap:
         return self._owners[slot_of(device_id)]
 
 
-def alone(entry: MapEntry) -> SlotMap:
+def alone(shard_id: str, region: str) -> SlotMap:
     """The map of a shard without others."""
-    return SlotMap(1, [entry._replace(slots=[(0, SLOTS - 1)])], entry.region)
+    return SlotMap(1, [MapEntry(shard_id, region, "", [(0, SLOTS - 1)], 0, 0, True, 1)], region)

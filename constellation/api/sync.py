@@ -11,7 +11,14 @@ from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
 from constellation.api.service import NEXT_SYNC, Service
-from constellation.errors import InvalidParameter, InvalidPattern, SequenceConflict, ShardFull, TooManyPatterns, WrongShard
+from constellation.errors import (
+    InvalidParameter,
+    InvalidPattern,
+    SequenceConflict,
+    ShardFull,
+    TooManyPatterns,
+    WrongShard,
+)
 from constellation.wire.body import compress
 from constellation.wire.sync import decode_sync, encode_sync
 

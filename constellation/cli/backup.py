@@ -126,6 +126,7 @@ async def _database(settings: Settings) -> "AsyncIterator[Database]":
     from constellation.storage import database as databases
     from constellation.storage import embedded
     from constellation.storage.backup import Refused, socket_url
+    from constellation.storage.connections import DatabaseUnavailable
     from constellation.storage.lock import AlreadyOwned, OwnerLock
 
     data_dir = Path(settings.data_dir)
@@ -137,7 +138,7 @@ async def _database(settings: Settings) -> "AsyncIterator[Database]":
         else:
             try:
                 database = await databases.connect(socket_url(data_dir))
-            except databases.DatabaseUnavailable as error:
+            except DatabaseUnavailable as error:
                 try:
                     stack.enter_context(OwnerLock(data_dir))
                 except AlreadyOwned:

@@ -51,7 +51,7 @@ def open_session(connections_max: int = 1) -> aiohttp.ClientSession:
 class Transport:
     """Asks one address, and from then on the one that it is sent to. Session, randomness and sleep are the caller's.
 
-    A shard sends a device to the one that has its slot (307); while that one cannot be reached the first is asked again.
+    A shard sends a device to the one that has its slot (307). While that one cannot be reached, the first is asked.
     """
 
     def __init__(

@@ -11,58 +11,28 @@ What must fail: a server that is too old, another shard's database.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import numpy as np
 
 from constellation.storage import schema
+from constellation.storage.connections import (
+    Connections,
+    DatabaseUnavailable,
+    WrongDatabase,
+    connect_once,
+    explained,
+    open_pool,
+)
 from constellation.storage.copy import HALFVEC
-from constellation.storage.schema import LONG_COMMAND_S_MAX
-from constellation.storage.schema import WrongDatabase as WrongDatabase
+from constellation.storage.migrating import LONG_COMMAND_S_MAX
 
-POSTGRES_MIN = 15
-
-CONNECTIONS_MAX = 4
-CONNECT_S_MAX = 5
-"""For one host."""
-COMMAND_S_MAX = 60
 CLAIM_WAIT_S = 3.0
 """How long a claim waits for the last owner's connection to end."""
 
-_PASSED_OVER = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TargetServerAttributeNotMatched,
-)
-"""What leads to the next host."""
-_PASSING = (
-    asyncpg.InterfaceError,  # the connection is closed
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.PostgresSystemError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-"""What may be over at the next attempt."""
 _CLAIM_LOCK = 0x434C41494D
-_SESSION = {
-    "application_name": "constellation",
-    # A machine that vanished without a word gives up its claim within half a minute.
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-
-
-class DatabaseUnavailable(Exception):
-    """The database cannot be used now: not reachable, starting, read-only, full. Worth trying again."""
 
 
 class WrongJournal(WrongDatabase):
@@ -88,26 +58,23 @@ class Claim(NamedTuple):
     tombstone_key: bytes
 
 
-class Database:
-    """Connections to one database. By `connect`, then `migrate` (or `check`), then for a shard `claim`."""
+class Database(Connections):
+    """A shard's. By `connect`, then `migrate` (or `check`), then for a shard `claim`."""
 
     def __init__(self, url: str, pool: Any) -> None:
-        self.url = url
+        super().__init__(url, pool)
         self.vector: np.dtype[Any] = HALFVEC
         """The kind of the columns that hold vectors; right after `migrate` or `check`."""
-        self._pool = pool
         self._claiming: Any = None
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """A connection of the pool. Raises `DatabaseUnavailable`, also in place of what the server says in the body."""
         try:
-            with _explained(self.url):
-                async with self._pool.acquire(timeout=CONNECT_S_MAX * (len(_hosts(self.url)) + 1)) as connection:
-                    yield connection
+            async with super().connection() as connection:
+                yield connection
         except DatabaseUnavailable:
-            # After a failover all of them lead to the wrong server, that of the claim too, though it seem alive.
-            await self._pool.expire_connections()
+            # After a failover the claim's connection leads to the wrong server, too, though it seem alive.
             if self._claiming is not None:
                 self._claiming.terminate()
             raise
@@ -115,8 +82,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def connection_apart(self) -> AsyncIterator[Any]:
         """A connection for one long reading; cut off when the body fails or is left, whatever the server is sending."""
-        with _explained(self.url):
-            connection = await _connect_once(self.url)
+        with explained(self.url):
+            connection = await connect_once(self.url)
             try:
                 yield connection
                 await connection.close()
@@ -127,9 +94,7 @@ class Database:
         """Give up the claim and every connection; what is still running is cut off."""
         if self._claiming is not None:
             self._claiming.terminate()
-        self._pool.terminate()
-        with contextlib.suppress(OSError, TimeoutError, asyncpg.InterfaceError):
-            await self._pool.close()
+        await super().close()
 
     @property
     def claimed(self) -> bool:
@@ -153,9 +118,9 @@ class Database:
 
         Raises `DatabaseOwned`, `WrongJournal`, `WrongDatabase`, `DatabaseUnavailable`.
         """
-        with _explained(self.url):
+        with explained(self.url):
             if not self.claimed:
-                self._claiming = await _connect_once(self.url)
+                self._claiming = await connect_once(self.url)
             try:
                 await _take_lock(self._claiming, shard_id, wait_s)
                 async with self._claiming.transaction():
@@ -171,71 +136,8 @@ class Database:
 
 
 async def connect(url: str) -> Database:
-    """Connect to `postgresql://…`, of several hosts to the one that takes writes.
-
-    Raises `DatabaseUnavailable` if there is none, `WrongDatabase` if it refuses us or is too old.
-    """
-    with _explained(url):
-        try:
-            connection = await _connect_once(url)
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ValueError) as error:
-            raise WrongDatabase(f"{_shown(url)} cannot be opened: {error}") from error
-        version = connection.get_server_version().major
-        await connection.close()
-        if version < POSTGRES_MIN:
-            raise WrongDatabase(f"{_shown(url)} is PostgreSQL {version}; {POSTGRES_MIN} or newer is needed")
-        pool = await asyncpg.create_pool(url, min_size=0, max_size=CONNECTIONS_MAX, connect=_connect_once)
-    return Database(url, pool)
-
-
-async def _connect_once(url: str, **options: Any) -> Any:
-    """To the first host that takes writes. asyncpg itself stops at one that accepts and says nothing."""
-    failures: list[Exception] = []
-    for host in _hosts(url):
-        try:
-            return await asyncpg.connect(
-                host,
-                timeout=CONNECT_S_MAX,
-                command_timeout=COMMAND_S_MAX,
-                target_session_attrs="read-write",
-                server_settings=_SESSION,
-                **options,
-            )
-        except _PASSED_OVER as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
-    raise ConnectionError("; ".join(_told(failure) for failure in failures))
-
-
-def _hosts(url: str) -> list[str]:
-    """The URL for each of its hosts."""
-    start, slashes, rest = url.partition("://")
-    place = rest.partition("?")[0].partition("/")[0]
-    user, at, hosts = place.rpartition("@")
-    return [f"{start}{slashes}{user}{at}{host}{rest[len(place) :]}" for host in hosts.split(",")]
-
-
-@contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn what passes into `DatabaseUnavailable`; let through what is a mistake in the code or the data."""
-    try:
-        yield
-    except (*_PASSED_OVER, *_PASSING) as error:
-        if isinstance(error, ValueError):  # asyncpg's word for an argument that it cannot encode
-            raise
-        raise DatabaseUnavailable(f"{_shown(url)}: {_told(error)}") from error
-
-
-def _told(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-def _shown(url: str) -> str:
-    """The address without what is secret in it."""
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", ["the local socket"]))
-    return f"database {parts.path.lstrip('/') or 'of the default name'} at {hosts}"
+    """Raises as `open_pool`."""
+    return Database(url, await open_pool(url))
 
 
 async def _take_lock(connection: Any, shard_id: str, wait_s: float) -> None:

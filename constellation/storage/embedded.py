@@ -29,7 +29,7 @@ from urllib.parse import urlencode
 
 import psutil
 
-from constellation.storage.database import DatabaseUnavailable
+from constellation.storage.connections import DatabaseUnavailable
 from constellation.storage.frames import sync_folder
 
 MAJOR_VERSION = 18

@@ -13,7 +13,7 @@ import numpy as np
 
 from constellation.records import Change, Forgotten
 from constellation.storage.loading import Tombstone, tombstones
-from constellation.storage.schema import LONG_COMMAND_S_MAX
+from constellation.storage.migrating import LONG_COMMAND_S_MAX
 
 
 class Graves:

@@ -28,6 +28,7 @@ from constellation.errors import StorageFailed
 from constellation.records import Change, Forgotten, TrendCells, decode, empty_change, encode
 from constellation.storage import database as databases
 from constellation.storage import embedded
+from constellation.storage.connections import DatabaseUnavailable, WrongDatabase
 from constellation.storage.database import Claim, Database, DatabaseOwned, WrongJournal
 from constellation.storage.embedded import EmbeddedServer
 from constellation.storage.journal import DamagedJournal, Journal, JournalFailed, JournalFull
@@ -295,7 +296,7 @@ class JournaledKeeper:
             if epoch != self._claim.epoch:
                 raise
             # Our own session, which the server has not found dead yet.
-            raise databases.DatabaseUnavailable(str(error)) from error
+            raise DatabaseUnavailable(str(error)) from error
         return self._claim
 
     async def _flush_last(self, write_behind: WriteBehind) -> None:
@@ -303,8 +304,8 @@ class JournaledKeeper:
             async with asyncio.timeout(limits.LAST_FLUSH_S_MAX):
                 await write_behind.flush()
         except (
-            databases.DatabaseUnavailable,
-            databases.WrongDatabase,
+            DatabaseUnavailable,
+            WrongDatabase,
             databases.Fenced,
             Behind,
             TimeoutError,
@@ -344,9 +345,9 @@ class JournaledKeeper:
             await asyncio.to_thread(self.journal.checkpoint)
 
 
-REFUSALS = (AlreadyOwned, databases.DatabaseUnavailable, databases.WrongDatabase, JournalFailed, DamagedJournal)
+REFUSALS = (AlreadyOwned, DatabaseUnavailable, WrongDatabase, JournalFailed, DamagedJournal)
 """What `open_keeper` and the loading may raise; each says what an operator can do."""
-PASSING = (databases.DatabaseUnavailable, JournalFailed)
+PASSING = (DatabaseUnavailable, JournalFailed)
 """Those of them that a shard that served waits for to be over."""
 
 

@@ -22,9 +22,11 @@ import numpy.typing as npt
 from constellation.model import ContentItem, Context, PatternBatch
 from constellation.records import Change, DeviceRows, NumberedItem, PatternRows, TrendCells, empty_change
 from constellation.storage import copy
+from constellation.storage.connections import WrongDatabase
 from constellation.storage.copy import DEVICES, TRENDS, Layout, Reader, content_layout, pattern_layout
 from constellation.storage.database import Database
-from constellation.storage.schema import LONG_COMMAND_S_MAX, TABLES, WrongDatabase
+from constellation.storage.migrating import LONG_COMMAND_S_MAX
+from constellation.storage.schema import TABLES
 
 CHANGE_ROWS_MAX = 10_000
 PIECES_QUEUED_MAX = 16

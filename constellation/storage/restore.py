@@ -26,7 +26,8 @@ from constellation.storage.graves import Graves
 from constellation.storage.journal import Journal
 from constellation.storage.keeper import owner_name
 from constellation.storage.loading import Tombstone
-from constellation.storage.schema import LONG_COMMAND_S_MAX, TABLES
+from constellation.storage.migrating import LONG_COMMAND_S_MAX
+from constellation.storage.schema import TABLES
 from constellation.storage.writing import check_place, put, put_tombstones
 
 JOURNAL_BYTES_MAX = 1 << 22

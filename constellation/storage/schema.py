@@ -1,54 +1,39 @@
 """The schema: the extension it needs, its migrations, and the optional index over the patterns. Part of `database`.
 
-Constraints, what must hold:
-- Migrations run once, in order, whole or not at all, however many processes start at the same moment.
-- A migration that a release has shipped is never changed; a new one follows it.
 What must fail: an extension that is too old, a schema newer than this release.
 """
 
-from importlib import resources
 from typing import Any
 
 import asyncpg
 import numpy as np
 
+from constellation.storage import migrating
+from constellation.storage.connections import WrongDatabase
 from constellation.storage.copy import HALFVEC, VECTOR
+from constellation.storage.migrating import LONG_COMMAND_S_MAX, Migrations
 
 PGVECTOR_MIN = (0, 5)
 HALFVEC_SINCE = (0, 7)
 INDEX_M = 32
 INDEX_EF_CONSTRUCTION = 100
-LONG_COMMAND_S_MAX = 6 * 3_600
-"""For what grows with the database: loading it, building its index, a migration."""
 TABLES = ("patterns", "devices", "content", "trend_counts")
 """Those that hold what a shard knows; beside them are `tombstones`, and one row in `shards`."""
-
-_MIGRATION_LOCK = 0x4D494752
-
-
-class WrongDatabase(Exception):
-    """The database cannot be used as it is; says what somebody has to do."""
 
 
 async def migrate(connection: Any) -> np.dtype[Any]:
     """Bring the schema up to this release; the kind of the columns that hold vectors. Raises `WrongDatabase`."""
-    async with connection.transaction():
-        await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})", timeout=LONG_COMMAND_S_MAX)
+    async with migrating.alone(connection):
         extension = await _require_extension(connection)
-        await _apply_migrations(connection, "halfvec" if extension >= HALFVEC_SINCE else "vector")
+        vector = "halfvec" if extension >= HALFVEC_SINCE else "vector"
+        fitting = [(name, statements.replace("halfvec(", f"{vector}(")) for name, statements in migrations()]
+        await migrating.apply(connection, fitting)
     return await _vector(connection)
 
 
 async def check(connection: Any) -> np.dtype[Any]:
     """As `migrate`, where nothing may be changed: the schema is this release's already, or `WrongDatabase`."""
-    known = len(migrations())
-    if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
-        raise WrongDatabase("the database holds no shard")
-    version = await connection.fetchval("SELECT max(version) FROM schema_version")
-    if version != known:
-        raise WrongDatabase(
-            f"the database has schema version {version}, this release reads {known}: use the one that serves it"
-        )
+    await migrating.check(connection, migrations(), "shard")
     return await _vector(connection)
 
 
@@ -82,12 +67,8 @@ async def drop_pattern_index(connection: Any) -> None:
     await connection.execute("DROP INDEX CONCURRENTLY IF EXISTS patterns_embedding", timeout=LONG_COMMAND_S_MAX)
 
 
-def migrations() -> list[tuple[str, str]]:
-    """Name and statements of every migration, in order; the first one makes schema version 1."""
-    folder = resources.files("constellation.storage") / "migrations"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1)), "migrations are numbered 1, 2, 3"
-    return [(file.name.removesuffix(".sql"), file.read_text()) for file in files]
+def migrations() -> Migrations:
+    return migrating.read("constellation.storage")
 
 
 async def _require_extension(connection: Any) -> tuple[int, ...]:
@@ -119,20 +100,3 @@ async def _require_extension(connection: Any) -> tuple[int, ...]:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-
-async def _apply_migrations(connection: Any, vector: str) -> None:
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_version"
-        " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    current = await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
-    known = migrations()
-    if current > len(known):
-        raise WrongDatabase(
-            f"the database has schema version {current}, this release knows up to {len(known)}:"
-            " start the release that wrote it, or a newer one"
-        )
-    for version, (name, statements) in enumerate(known[current:], current + 1):
-        await connection.execute(statements.replace("halfvec(", f"{vector}("), timeout=LONG_COMMAND_S_MAX)
-        await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", version, name)

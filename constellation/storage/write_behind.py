@@ -20,7 +20,8 @@ from typing import Literal, NamedTuple
 
 from constellation import limits
 from constellation.records import Change, TrendCells, decode
-from constellation.storage.database import Claim, Database, DatabaseUnavailable
+from constellation.storage.connections import DatabaseUnavailable, retry_after_s
+from constellation.storage.database import Claim, Database
 from constellation.storage.dirty import Dirty
 from constellation.storage.journal import Journal
 from constellation.storage.writing import write
@@ -178,8 +179,7 @@ class WriteBehind:
     async def _pause(self) -> None:
         """Until the next flush is due; after failures longer and longer, jittered: shards shall not come at once."""
         if self._failures:
-            longest_s = min(limits.FLUSH_RETRY_S_MAX, limits.FLUSH_EVERY_S * 2 ** min(self._failures, 10))
-            await asyncio.sleep(self._rng.uniform(longest_s / 2, longest_s))
+            await asyncio.sleep(retry_after_s(self._failures, self._rng))
             self.circuit = "half-open"
             return
         self._wake.clear()

@@ -23,9 +23,10 @@ import numpy as np
 from constellation.model import Context
 from constellation.records import Change, DeviceRows, Forgotten, NumberedItem, PatternKeys, PatternRows, TrendCells
 from constellation.storage import copy
+from constellation.storage.connections import DatabaseUnavailable
 from constellation.storage.copy import DEVICES, TRENDS, Layout, content_layout, field, pattern_layout, vectors
-from constellation.storage.database import Claim, Database, DatabaseUnavailable, Fenced
-from constellation.storage.schema import LONG_COMMAND_S_MAX
+from constellation.storage.database import Claim, Database, Fenced
+from constellation.storage.migrating import LONG_COMMAND_S_MAX
 from kernels.trends import HOURS
 
 SLICE_ROWS = 400

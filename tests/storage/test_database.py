@@ -8,14 +8,12 @@ import asyncpg
 import pytest
 
 from constellation.records import empty_change
-from constellation.storage import database as databases
-from constellation.storage import schema
+from constellation.storage import connections, schema
+from constellation.storage.connections import DatabaseUnavailable, WrongDatabase
 from constellation.storage.copy import VECTOR
 from constellation.storage.database import (
     Claim,
     DatabaseOwned,
-    DatabaseUnavailable,
-    WrongDatabase,
     WrongJournal,
     connect,
 )
@@ -61,7 +59,7 @@ def test_failed_migration_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_too_old_a_server_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "POSTGRES_MIN", 99)
+    monkeypatch.setattr(connections, "POSTGRES_MIN", 99)
     refused(connect(url), WrongDatabase, "99 or newer is needed")
 
 
@@ -126,7 +124,7 @@ def test_hosts_that_do_not_answer_are_passed_over(url: str) -> None:
 
 
 def test_host_that_says_nothing_is_passed_over(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "CONNECT_S_MAX", 0.5)
+    monkeypatch.setattr(connections, "CONNECT_S_MAX", 0.5)
 
     async def scenario() -> None:
         async with CutProxy(url) as silent, CutProxy(url) as alive:

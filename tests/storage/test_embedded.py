@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from constellation.storage import embedded
-from constellation.storage.database import DatabaseUnavailable
+from constellation.storage.connections import DatabaseUnavailable
 from constellation.storage.embedded import EmbeddedServer
 from tests.storage.proxy import CutProxy
 

@@ -14,8 +14,9 @@ import pytest
 from constellation.model import DIM, Codes
 from constellation.records import Change, Forgotten, PatternKeys, TrendCells, empty_change
 from constellation.storage import copy, loading, writing
+from constellation.storage.connections import DatabaseUnavailable
 from constellation.storage.copy import HALFVEC, VECTOR, Layout, Reader
-from constellation.storage.database import Claim, Database, DatabaseUnavailable, Fenced
+from constellation.storage.database import Claim, Database, Fenced
 from constellation.storage.loading import Tombstone, load, tombstones
 from constellation.storage.writing import check_place, write
 from kernels.trends import HOURS

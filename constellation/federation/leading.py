@@ -1,0 +1,186 @@
+"""The coordinator database, as the one worker that leads uses it: a round from its opening to its end.
+
+collecting -> merging -> published, or -> abandoned. What a round is lies in the database alone, so that whoever leads
+next goes on from there.
+
+Constraints, what must hold:
+- Every method is one transaction. It proves and prolongs the lease: what an earlier holder still sends is refused.
+- At most one round goes on, and no partial comes to it once it has left `collecting`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from constellation import codebook as codebooks
+from constellation.federation.database import ROUND_ROW, CoordinatorDatabase, RoundRow
+from constellation.federation.terms import RoundTerms
+from constellation.limits import LEASE_S, ROUNDS_KEPT, SHARD_LIVE_S
+from constellation.rounds import FederationResult
+
+LEASE = "worker"
+
+
+class LeaseLost(Exception):
+    """Another worker leads."""
+
+
+class NoRound(Exception):
+    """A round is due and cannot be opened; says why."""
+
+
+class Current(NamedTuple):
+    """The round that goes on."""
+
+    state: str
+    terms: RoundTerms
+
+
+class Leadership:
+    """Made by `take_lead`. Every method raises `LeaseLost` and `DatabaseUnavailable`."""
+
+    def __init__(self, database: CoordinatorDatabase, epoch: int) -> None:
+        self._database, self._epoch = database, epoch
+
+    async def release(self) -> None:
+        """Let another worker go on at once."""
+        async with self._step() as connection:
+            await connection.execute("UPDATE leases SET until = now() WHERE name = $1", LEASE)
+
+    async def current(self) -> Current | None:
+        async with self._step() as connection:
+            row = await connection.fetchrow("SELECT state, terms FROM rounds WHERE state IN ('collecting', 'merging')")
+        return None if row is None else Current(row["state"], msgspec.msgpack.decode(row["terms"], type=RoundTerms))
+
+    async def open(self, interval_s: float, deadline_s: float) -> RoundRow | None:
+        """Open a round if none was opened since the last multiple of the interval (unix seconds); an interval of 0 is
+        always over. No other goes on. Raises `NoRound`."""
+        async with self._step() as connection:
+            # Divided by null a time is null, and a round is due.
+            if not await connection.fetchval(
+                "SELECT coalesce(floor(extract(epoch FROM max(opened_at)) / nullif($1::float8, 0))"
+                " < floor(extract(epoch FROM now()) / nullif($1::float8, 0)), true) FROM rounds",
+                interval_s,
+            ):
+                return None
+            terms = await _terms(connection)
+            row = await connection.fetchrow(
+                "INSERT INTO rounds (number, state, opened_at, deadline, map_epoch, codebook_version, terms, expected)"
+                " VALUES ($1, 'collecting', now(), now() + make_interval(secs => $2), $3, $4, $5, $6)"
+                f" RETURNING {ROUND_ROW}",
+                *(terms.round, deadline_s, terms.map_epoch, terms.codebook_version),
+                *(msgspec.msgpack.encode(terms), len(terms.shards)),
+            )
+            await connection.execute("INSERT INTO partials SELECT $1, unnest($2::text[])", terms.round, [*terms.shards])
+        return RoundRow(*row)
+
+    async def close_collecting(self, number: int) -> RoundRow | None:
+        """At the deadline, or when every shard that lives has reported: merge what there is, abandon if nothing is."""
+        async with self._step() as connection:
+            # Waits for reports that are being kept.
+            over = await connection.fetchval(
+                "SELECT deadline <= now() FROM rounds WHERE number = $1 FOR UPDATE", number
+            )
+            reported, awaited = await connection.fetchrow(
+                "SELECT count(content), count(*) FILTER (WHERE content IS NULL AND heartbeat > now() -"
+                " make_interval(secs => $2)) FROM partials LEFT JOIN shards USING (shard_id) WHERE round = $1",
+                *(number, SHARD_LIVE_S),
+            )
+            if not over and (awaited or not reported):
+                return None
+            if not reported:
+                return await _end(connection, number, "abandoned", "no shard reported by the deadline")
+            row = await connection.fetchrow(
+                f"UPDATE rounds SET state = 'merging', reported = $2 WHERE number = $1 RETURNING {ROUND_ROW}",
+                *(number, reported),
+            )
+        return RoundRow(*row)
+
+    async def next_partial(self, number: int, after: str) -> tuple[str, bytes] | None:
+        """Shard and content of the first partial behind that of shard `after`; all of them begin behind ''."""
+        async with self._step() as connection:
+            row = await connection.fetchrow(
+                "SELECT shard_id, content FROM partials WHERE round = $1 AND shard_id > $2 AND content IS NOT NULL"
+                " ORDER BY shard_id LIMIT 1",
+                *(number, after),
+            )
+        return None if row is None else (row["shard_id"], row["content"])
+
+    async def publish(self, result: FederationResult, content: bytes, why: str) -> RoundRow:
+        """`content` is the encoded result; `why`: what was refused. Partials of earlier rounds go, and rounds that are
+        older than the last `ROUNDS_KEPT`."""
+        async with self._step() as connection:
+            await connection.execute(
+                "UPDATE rounds SET result = $2, reported = $3, devices = $4, patterns = $5, prototypes = $6,"
+                " trends = $7 WHERE number = $1",
+                *(result.number, content, result.shards_reported, result.devices, result.patterns),
+                *(len(result.prototypes), sum(map(len, result.trends))),
+            )
+            await connection.execute("DELETE FROM partials WHERE round < $1", result.number)
+            await connection.execute("DELETE FROM rounds WHERE number <= $1", result.number - ROUNDS_KEPT)
+            return await _end(connection, result.number, "published", why)
+
+    async def abandon(self, number: int, why: str) -> RoundRow:
+        """Nothing of the round is published; why."""
+        async with self._step() as connection:
+            return await _end(connection, number, "abandoned", why)
+
+    @contextlib.asynccontextmanager
+    async def _step(self) -> AsyncIterator[Any]:
+        async with self._database.connection() as connection, connection.transaction():
+            held = await connection.execute(
+                "UPDATE leases SET until = now() + make_interval(secs => $3) WHERE name = $1 AND epoch = $2",
+                *(LEASE, self._epoch, LEASE_S),
+            )
+            if held == "UPDATE 0":
+                raise LeaseLost
+            yield connection
+
+
+async def take_lead(database: CoordinatorDatabase, holder: str) -> Leadership | None:
+    """The lead, unless another has it and was heard of in the last `LEASE_S`. Raises `DatabaseUnavailable`."""
+    async with database.connection() as connection:
+        epoch: int | None = await connection.fetchval(
+            "INSERT INTO leases AS held VALUES ($1, $2, 1, now() + make_interval(secs => $3)) ON CONFLICT (name)"
+            " DO UPDATE SET holder = excluded.holder, epoch = held.epoch + 1, until = excluded.until"
+            " WHERE held.until <= now() RETURNING epoch",
+            *(LEASE, holder, LEASE_S),
+        )
+    return None if epoch is None else Leadership(database, epoch)
+
+
+async def _terms(connection: Any) -> RoundTerms:
+    """What the next round is held to: every shard of the map, and the newest codebook that those who live have all got
+    to. Raises `NoRound`."""
+    number, at = await connection.fetchrow(
+        "SELECT coalesce(max(number), 0) + 1, extract(epoch FROM now())::bigint FROM rounds"
+    )
+    epoch = await connection.fetchval("SELECT epoch FROM map FOR SHARE")
+    version = await connection.fetchval(
+        "SELECT min(codebook_version) FROM shards"
+        " WHERE codebook_version > 0 AND heartbeat > now() - make_interval(secs => $1)",
+        SHARD_LIVE_S,
+    )
+    if version is None:
+        raise NoRound(f"no shard whose patterns are in buckets was heard of in the last {SHARD_LIVE_S} s")
+    content = await connection.fetchval("SELECT content FROM codebooks WHERE version = $1", version)
+    if content is None:
+        raise NoRound(f"the shards use codebook {version}, which nobody has published")
+    return RoundTerms(
+        round=number,
+        at=at,
+        map_epoch=epoch,
+        codebook_version=version,
+        buckets=len(codebooks.decode(content)),
+        shards=dict(await connection.fetch("SELECT shard_id, region FROM shards ORDER BY shard_id")),
+    )
+
+
+async def _end(connection: Any, number: int, state: str, why: str) -> RoundRow:
+    row = await connection.fetchrow(
+        f"UPDATE rounds SET state = $2, why = $3, ended_at = clock_timestamp() WHERE number = $1 RETURNING {ROUND_ROW}",
+        *(number, state, why),
+    )
+    return RoundRow(*row)
