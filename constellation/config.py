@@ -41,7 +41,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(description="REST port", ge=0, le=65_535)] = 8080
     metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
     shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
-    region: Annotated[str, Meta(description="region this shard serves", min_length=1, max_length=64)] = "local"
+    region: Annotated[
+        str, Meta(description="region it serves; of several shards a,b: each a part", min_length=1, max_length=64)
+    ] = "local"
+    shards: Annotated[
+        int, Meta(description="shards to run, each a process; of two or more a federation", ge=1, le=64)
+    ] = 1
     storage: Annotated[Literal["postgres", "memory"], Meta(description="where patterns are kept")] = "postgres"
     data_dir: Annotated[str, Meta(description="folder of the journal and the embedded database", min_length=1)] = (
         "constellation-data"
@@ -143,6 +148,16 @@ def load(
     return settings
 
 
+def changed(settings: Settings, **values: Any) -> Settings:
+    """The settings with other values. Raises `WrongSetting`."""
+    for option in options():
+        if option.field in values:
+            _convert(option, values[option.field], option.flag, strict=True)
+    other = msgspec.structs.replace(settings, **values)
+    _check_relations(other)
+    return other
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         filed = tomllib.loads(path.read_text())
@@ -198,6 +213,11 @@ def _allowed(kind: introspect.Type) -> str:
 def _check_relations(settings: Settings) -> None:
     if settings.port == settings.metrics_port != 0:
         raise WrongSetting(f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port")
+    if settings.shards < len(settings.region.split(",")) or not all(settings.region.split(",")):
+        raise WrongSetting(
+            f"--region: got {settings.region}; allowed: at most one region for each of {settings.shards} shards, "
+            "separated by commas"
+        )
     if settings.sharing == AUTO and settings.host not in LOOPBACK:
         raise WrongSetting(
             f"--sharing: got auto with --host {settings.host}, which others reach; allowed: aggregates, which gives "

@@ -92,5 +92,5 @@ def test_two_free_ports_are_no_contradiction() -> None:
 
 def test_memory_that_the_machine_does_not_have_is_refused() -> None:
     check_memory(1 << 30, 1 << 30, Settings())
-    with pytest.raises(WrongSetting, match=r"--max-patterns 4000000 .* imply 1\.0 GiB"):
+    with pytest.raises(WrongSetting, match=r"--max-patterns 4000000 .* for each shard imply 1\.0 GiB"):
         check_memory((1 << 30) + 1, 1 << 30, Settings())

@@ -1,7 +1,7 @@
 """The shard's part in the federation: it says that it is there, gives partials to rounds, and serves what they find.
 
-One look at the coordinator database after the other, each of which may fail: syncs need none of it. What a look finds is
-newer than what is here, or nothing; so one may be left out, be late, or be repeated.
+One look at the coordinator database after the other, each of which may fail: syncs need none of it. What a look finds
+is newer than what is here, or nothing; so one may be left out, be late, or be repeated.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""`constellation serve`: one shard with its REST and metrics ports, until SIGTERM or Ctrl-C.
+"""`constellation serve`: a shard with its REST and metrics ports, or several, until SIGTERM or Ctrl-C.
 
 Its options are the fields of `config.Settings`, nothing is named twice. What the limits imply in memory is checked
 against the machine before anything is allocated.
@@ -32,7 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
     from constellation.api.server import serve
     from constellation.shard import memory_bytes
 
-    check_memory(memory_bytes(settings), machine_memory_bytes(), settings)
+    check_memory(settings.shards * memory_bytes(settings), machine_memory_bytes(), settings)
+    if settings.shards > 1:
+        from constellation.cli import cluster
+
+        return cluster.run(settings)
     return serve(settings, load_codebook(settings))
 
 
@@ -52,7 +56,7 @@ def check_memory(implied_bytes: int, available_bytes: int, settings: Settings) -
     """Raises `WrongSetting` when a full shard would not fit: it would be killed long after it was started."""
     if implied_bytes > available_bytes:
         raise WrongSetting(
-            f"--max-patterns {settings.max_patterns} and --max-devices {settings.max_devices} imply "
+            f"--max-patterns {settings.max_patterns} and --max-devices {settings.max_devices} for each shard imply "
             f"{implied_bytes / 2**30:.1f} GiB; allowed: the {available_bytes / 2**30:.1f} GiB of this machine"
         )
 

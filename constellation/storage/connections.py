@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
 
@@ -154,3 +154,16 @@ def _shown(url: str) -> str:
     parts = urlsplit(url)
     hosts = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", ["the local socket"]))
     return f"database {parts.path.lstrip('/') or 'of the default name'} at {hosts}"
+
+
+async def make_database(url: str, name: str) -> str:
+    """The URL of another database on the same server, which is made if there is none. Raises `DatabaseUnavailable`."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    with explained(url):
+        connection = await connect_once(url)
+        try:
+            with contextlib.suppress(asyncpg.DuplicateDatabaseError):
+                await connection.execute(f"CREATE DATABASE {quoted}")
+        finally:
+            await connection.close()
+    return urlsplit(url)._replace(path=f"/{quote(name)}").geturl()
