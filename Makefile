@@ -1,7 +1,7 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test soak bench bench-full gates lint format constraints clean
+.PHONY: help run demo demo-federation test soak bench bench-full gates lint format constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -10,13 +10,16 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint constraints.txt --editable
 
 help:  ## what there is to run
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run  ## one shard on http://127.0.0.1:8080
 	$(VENV)/bin/constellation serve
 
 demo: $(VENV)/.run  ## a shard and a fleet of simulated TVs, two minutes
 	$(VENV)/bin/constellation demo
+
+demo-federation: $(VENV)/.run  ## four shards in two regions, rounds every 20 s, and 1,000 simulated TVs, two minutes
+	$(VENV)/bin/constellation demo --shards 4 --devices 1000
 
 test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest

@@ -124,7 +124,7 @@ def _serving(options: list[str]) -> Iterator[tuple[str, "subprocess.Popen[bytes]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            yield wait_until_listening(child, log), child
+            yield wait_until_listening(child, log)[0], child
         finally:
             child.send_signal(signal.SIGTERM)
             child.wait(STOP_S_MAX)

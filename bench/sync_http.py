@@ -20,7 +20,7 @@ from bench.generator import Connection, Load, connected, make_request, run_close
 from bench.plan import Answers, Note, Plan, tracked
 from bench.report import Row, Yardstick, at_least, at_most
 from bench.workload import Households, Part
-from constellation.cli.demo import shard as running_shard
+from constellation.cli.demo import shards as running_shards
 from constellation.model import PatternBatch, RateUpdates, SyncRequest
 from constellation.wire.body import compress, decompress
 from constellation.wire.media import Media
@@ -65,7 +65,11 @@ def measure(plan: Plan) -> Answers:
     settings = workload.shard_settings(plan.patterns)
     limits = ("--max-patterns", str(settings.max_patterns), "--max-devices", str(settings.max_devices))
     servers_core, generators_core = _two_cores()
-    with _running_on(servers_core), running_shard(Console(stderr=True), *limits) as url, _running_on(generators_core):
+    with (
+        _running_on(servers_core),
+        running_shards(Console(stderr=True), *limits) as (url,),
+        _running_on(generators_core),
+    ):
         loads = uvloop.run(_load(url, filling, paced, dues_s, sustained, plan.seconds))
     yield from _rows(loads)
 

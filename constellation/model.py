@@ -171,4 +171,6 @@ class ShardStats(msgspec.Struct):
     content_items: int
     global_version: int
     index_lists: int
+    prototypes: int
+    """Of the last round, that devices may get."""
     bytes_resident: int

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "api": LEAVES | {"records", "rounds", "codebook", "wire", "shard", "storage", "federation", "kernels"},
     "catalogue": {"model", "kernels"},
     "client": LEAVES | {"digest", "wire", "kernels"},
-    "fleet": LEAVES | {"catalogue", "client", "wire", "kernels"},
+    "fleet": LEAVES | {"catalogue", "codebook", "client", "wire", "kernels"},
     "cli": LEAVES | {"api", "codebook", "storage", "shard", "federation", "fleet", "client"},
     "kernels": set(),
 }

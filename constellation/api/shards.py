@@ -12,7 +12,7 @@ from constellation.federation.database import MapEntry
 
 
 class Stats(msgspec.Struct):
-    """One shard's counts, and its syncs as measured over the last 4,096 of them."""
+    """One shard's counts, the round that it serves (0: none yet), and its last 4,096 syncs as measured."""
 
     shard_id: str
     region: str
@@ -23,6 +23,8 @@ class Stats(msgspec.Struct):
     content_items: int
     global_version: int
     index_lists: int
+    prototypes: int
+    federation_round: int
     bytes_resident: int
     sync_requests_per_min: float
     avg_sync_latency_ms: float
@@ -89,6 +91,7 @@ async def stats(request: AnyRequest, service: NamedDependency[Service]) -> Reply
             shard_id=service.settings.shard_id,
             region=service.settings.region,
             **msgspec.structs.asdict(held),
+            federation_round=service.federation.round,
             sync_requests_per_min=latencies.per_minute(),
             avg_sync_latency_ms=latencies.average_ms(),
             p99_sync_latency_ms=latencies.p99_ms(),

@@ -1,6 +1,7 @@
-"""`constellation demo`: a shard of its own on free ports, a fleet of TVs against it, a summary; nothing is left behind.
+"""`constellation demo`: shards of its own on free ports, a fleet of TVs against them, a summary; nothing is left over.
 
-The shard is a child process started as an operator would start it. It is stopped by SIGTERM however the demo ends.
+The shards are started in a child process as an operator would start them. It is stopped by SIGTERM however the demo
+ends.
 """
 
 import argparse
@@ -17,17 +18,27 @@ from typing import IO
 
 from rich.console import Console
 
-from constellation.cli.fleet import INTERRUPTED, add_size_options, run_plan
+from constellation.cli.fleet import INTERRUPTED, add_size_options, run_plan, whole
 
 START_S_MAX = 180
 """The first start compiles the kernels; later ones take seconds."""
 STOP_S_MAX = 30
 POLL_S = 0.1
-LOG_BYTES_SHOWN = 4_000
+LOG_BYTES_SHOWN = 20_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_size_options(parser, devices=5_000)
+    parser.add_argument(
+        "--shards", type=whole(1, 16), default=1, metavar="N", help="with two or more: in two regions, with rounds"
+    )
+    parser.add_argument(
+        "--round-every",
+        type=whole(5, 3_600),
+        default=20,
+        metavar="SECONDS",
+        help="between rounds (default %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with shard(console) as url:
-            plan = Plan(url=url, devices=arguments.devices, minutes=arguments.minutes)
+        with shards(console, count=arguments.shards, round_every_s=arguments.round_every) as urls:
+            plan = Plan(urls=urls, devices=arguments.devices, minutes=arguments.minutes)
             return run_plan("demo", plan, console)
     except ShardFailed as error:
         print(f"constellation demo: {error}", file=sys.stderr)
@@ -55,32 +66,43 @@ class ShardFailed(Exception):
 
 
 @contextlib.contextmanager
-def shard(console: Console, *options: str) -> Iterator[str]:
-    """The URL of a shard of its own in a child process, ready to serve. Raises `ShardFailed`."""
-    command = [sys.executable, "-m", "constellation", "serve", "--storage", "memory", *options]
-    command += ["--port", "0", "--metrics-port", "0"]
-    with tempfile.TemporaryFile() as log:
+def shards(console: Console, *options: str, count: int = 1, round_every_s: int = 3_600) -> Iterator[tuple[str, ...]]:
+    """The URLs of shards of its own in a child process, ready to serve. Raises `ShardFailed`."""
+    command = [
+        sys.executable,
+        "-m",
+        "constellation",
+        "serve",
+        "--storage=memory",
+        "--port=0",
+        "--metrics-port=0",
+        *options,
+    ]
+    with tempfile.TemporaryDirectory(prefix="constellation-demo-") as folder, tempfile.TemporaryFile() as log:
+        if count > 1:
+            command += [f"--shards={count}", "--region=europe,america", f"--data-dir={folder}"]
+        environment = {**os.environ, "CONSTELLATION_INTERVAL": str(round_every_s)}
         # A process group of its own: Ctrl-C on the terminal reaches the demo only, which stops the child in order.
-        child = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+        child = subprocess.Popen(command, stdout=log, stderr=log, process_group=0, env=environment)
         try:
-            with console.status("starting the shard (the first start compiles, up to a minute)"):
-                url = wait_until_listening(child, log)
-            yield url
+            with console.status("starting (the first start compiles, up to a minute)"):
+                urls = wait_until_listening(child, log, count)
+            yield urls
         finally:
             stop(child, log)
 
 
-def wait_until_listening(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> str:
-    """The URL that the child says it listens on, which it says once it is ready."""
+def wait_until_listening(child: "subprocess.Popen[bytes]", log: IO[bytes], count: int = 1) -> tuple[str, ...]:
+    """The URLs that the child says it listens on, which it says once it is ready."""
     deadline = time.monotonic() + START_S_MAX
     while time.monotonic() < deadline:
-        listening = re.search(r"^listening on (\S+)$", _last_words(log), re.M)
-        if listening is not None:
-            return listening[1]
+        listening = re.findall(r"^listening on (\S+)$", _last_words(log), re.M)
+        if len(listening) == count:
+            return tuple(listening)
         if child.poll() is not None:
-            raise ShardFailed(f"the shard ended with {child.returncode} before it was ready:\n{_last_words(log)}")
+            raise ShardFailed(f"it ended with {child.returncode} before it was ready:\n{_last_words(log)}")
         time.sleep(POLL_S)
-    raise ShardFailed(f"the shard was not ready after {START_S_MAX} s:\n{_last_words(log)}")
+    raise ShardFailed(f"it was not ready after {START_S_MAX} s:\n{_last_words(log)}")
 
 
 def stop(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
@@ -91,9 +113,9 @@ def stop(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-        raise ShardFailed(f"the shard did not stop within {STOP_S_MAX} s of SIGTERM:\n{_last_words(log)}") from None
+        raise ShardFailed(f"it did not stop within {STOP_S_MAX} s of SIGTERM:\n{_last_words(log)}") from None
     if code not in (0, -signal.SIGTERM):
-        raise ShardFailed(f"the shard ended with {code}:\n{_last_words(log)}")
+        raise ShardFailed(f"it ended with {code}:\n{_last_words(log)}")
 
 
 def _last_words(log: IO[bytes]) -> str:

@@ -21,7 +21,9 @@ DEVICES_MAX = 100_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the shard (default %(default)s)")
+    parser.add_argument(
+        "--url", action="append", help="a shard (default http://127.0.0.1:8080); once for each of several"
+    )
     add_size_options(parser, devices=1_000)
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     interval_s = arguments.devices / arguments.rate if arguments.rate else arguments.interval
     plan = Plan(
-        url=arguments.url.rstrip("/"),
+        urls=tuple(url.rstrip("/") for url in arguments.url or ["http://127.0.0.1:8080"]),
         devices=arguments.devices,
         minutes=arguments.minutes,
         interval_s=interval_s,

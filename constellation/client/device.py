@@ -26,6 +26,7 @@ from constellation.wire.body import compress
 from constellation.wire.media import Media
 from constellation.wire.reply import Reply, decode_reply, encode_delta
 
+SYNC_PATH = "/api/v1/sync"
 ROUNDS_MAX = 8
 """Different deltas that one sync tries before it gives up: a refused one is made smaller or gets a new sequence."""
 
@@ -73,7 +74,7 @@ class Client:
         self._changed_max = CHANGED_PER_DELTA_MAX
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
-        self._transport = Transport(f"{url.rstrip('/')}/api/v1/sync", session, self._rng, sleep)
+        self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep)
         self._headers = {
             "Content-Type": Media.MSGPACK.value,
             "Content-Encoding": "zstd",
@@ -103,6 +104,11 @@ class Client:
     def forget(self, pattern_id: uuid.UUID) -> None:
         """Drop an own pattern; the next sync takes it back from the shard too."""
         self.learned.forget(pattern_id.bytes)
+
+    @property
+    def shard_url(self) -> str:
+        """The shard that the last sync was sent to, or the one to begin with."""
+        return self._transport.url.removesuffix(SYNC_PATH)
 
     @property
     def neighbours(self) -> PatternBatch:

@@ -18,25 +18,32 @@ class Received:
 
     def __init__(self) -> None:
         self.similar = _empty()
+        self.is_prototype: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
+        """(n,) which of `similar` are aggregates of many households."""
         self.trending: list[Trend] = []
         self.version: int | None = None
 
     def take(self, reply: Reply) -> None:
         """Replace the list (`reset`) or patch it. Raises `WrongDigest`."""
-        similar = reply.similar if reply.reset else _patch(self.similar, reply.similar, reply.removed)
+        kept = np.empty(0, np.int64) if reply.reset else _kept(self.similar, reply)
+        similar = reply.similar if reply.reset else _patched(self.similar, kept, reply.similar)
         digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
         if digest != reply.digest:
             raise WrongDigest(f"digest: expected {reply.digest}, the list of {len(similar)} patterns has {digest}")
-        self.similar = similar
+        came = np.array([origin == "prototype" for origin in reply.origins], np.bool_)
+        self.similar, self.is_prototype = similar, np.concatenate([self.is_prototype[kept], came])
         self.version = reply.global_version
         if reply.trending is not None:
             self.trending = reply.trending
 
 
-def _patch(old: PatternBatch, changed: PatternBatch, removed: Ids) -> PatternBatch:
-    """`old` without what was removed or changed, then `changed`."""
-    gone = np.concatenate([_keys(changed.ids), _keys(removed)])
-    kept = np.flatnonzero(~np.isin(_keys(old.ids), gone))
+def _kept(old: PatternBatch, reply: Reply) -> npt.NDArray[np.int64]:
+    """Places (k,) of what was neither removed nor changed."""
+    gone = np.concatenate([_keys(reply.similar.ids), _keys(reply.removed)])
+    return np.flatnonzero(~np.isin(_keys(old.ids), gone))
+
+
+def _patched(old: PatternBatch, kept: npt.NDArray[np.int64], changed: PatternBatch) -> PatternBatch:
     return PatternBatch(
         ids=np.concatenate([old.ids[kept], changed.ids]),
         codes=np.concatenate([old.codes[kept], changed.codes]),

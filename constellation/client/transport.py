@@ -66,6 +66,11 @@ class Transport:
         self._rng = rng
         self._sleep = sleep
 
+    @property
+    def url(self) -> str:
+        """What is asked at the moment."""
+        return self._url
+
     async def get(self) -> Answered:
         """As `post`."""
         return await self._send("GET", None, {})

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from constellation import catalogue
 from constellation.client import Client, Unreachable, open_session
-from constellation.fleet import content, films, screen
+from constellation.fleet import content, films, rounds, screen
 from constellation.fleet.relevance import Relevance, measure
 from constellation.fleet.traffic import Tally, Traffic
 from constellation.fleet.tv import Tv
@@ -25,9 +25,10 @@ CONNECTIONS_MAX = 128
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run. `interval_s`: mean time between two syncs of a TV; None spreads them to about 150 syncs/s."""
+    """What to run. `urls`: shards, each the first that every so many-th TV asks; the map may send it to another.
+    `interval_s`: mean time between two syncs of a TV; None spreads them to about 150 syncs/s."""
 
-    url: str
+    urls: tuple[str, ...]
     devices: int
     minutes: float
     interval_s: float | None = None
@@ -58,17 +59,20 @@ async def _run(plan: Plan, console: Console) -> Outcome:
     with console.status("measuring which films are near which"):
         world = films.prepare(catalogue.load())
     async with open_session(CONNECTIONS_MAX) as session:
-        await _check_ready(plan.url, session)
+        for url in plan.urls:
+            await _check_ready(url, session)
         await _post_content(plan, session, world, console)
         tvs = _build(plan, session, world, console)
         traffic = Traffic(tvs, plan.mean_interval_s, random.Random(plan.seed))
         console.print(
-            f"{plan.devices:,} TVs sync every {plan.mean_interval_s:,.0f} s on average with {plan.url} "
+            f"{plan.devices:,} TVs sync every {plan.mean_interval_s:,.0f} s on average with {', '.join(plan.urls)} "
             f"for {plan.minutes:g} minutes (seed {plan.seed}).",
             highlight=False,
             soft_wrap=True,
         )
-        await _watched(traffic, plan.minutes * 60, world, console)
+        await _watched(plan, session, traffic, world, console)
+        if len(plan.urls) > 1:
+            await rounds.show(console, plan.urls, session, tvs, world)
     relevance = measure(world, tvs, np.random.default_rng(plan.seed))
     screen.summary(console, traffic.tally, world, plan.devices, relevance)
     return Outcome(traffic.tally, relevance)
@@ -87,10 +91,11 @@ async def _check_ready(url: str, session: aiohttp.ClientSession) -> None:
 
 async def _post_content(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> None:
     with screen.progress(console) as bar:
-        task = bar.add_task("posting the catalogue", total=len(world.catalogue))
-        await content.post_catalogue(
-            plan.url, session, world.catalogue, random.Random(plan.seed), lambda: bar.advance(task)
-        )
+        task = bar.add_task("posting the catalogue", total=len(world.catalogue) * len(plan.urls))
+        for url in plan.urls:
+            await content.post_catalogue(
+                url, session, world.catalogue, random.Random(plan.seed), lambda: bar.advance(task)
+            )
 
 
 def _build(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> list[Tv]:
@@ -100,15 +105,20 @@ def _build(plan: Plan, session: aiohttp.ClientSession, world: films.Films, conso
         for number in bar.track(range(plan.devices), description="furnishing households"):
             rng = np.random.default_rng([plan.seed, number])
             device_id = uuid.UUID(bytes=rng.bytes(16), version=4)
-            tvs.append(Tv(world, Client(plan.url, device_id, session, rng=jitter), rng))
+            tvs.append(Tv(world, Client(plan.urls[number % len(plan.urls)], device_id, session, rng=jitter), rng))
     return tvs
 
 
-async def _watched(traffic: Traffic, duration_s: float, world: films.Films, console: Console) -> None:
+async def _watched(
+    plan: Plan, session: aiohttp.ClientSession, traffic: Traffic, world: films.Films, console: Console
+) -> None:
     """Run the traffic with the screen beside it; Ctrl-C ends the run early, and the summary still comes."""
-    watching = asyncio.create_task(screen.watch(console, traffic.tally, world))
+    watching = asyncio.gather(
+        screen.watch(console, traffic.tally, world),
+        *(rounds.watch(console, url, session) for url in plan.urls if len(plan.urls) > 1),
+    )
     try:
-        await traffic.run(duration_s)
+        await traffic.run(plan.minutes * 60)
     except asyncio.CancelledError:  # asyncio.Runner turns the first Ctrl-C into this
         console.print("interrupted")
     finally:

@@ -220,6 +220,7 @@ class Shard:
             content_items=len(self._content),
             global_version=self._version,
             index_lists=self._index.list_count,
+            prototypes=len(self._prototypes),
             bytes_resident=self._bytes_resident(),
         )
 

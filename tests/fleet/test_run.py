@@ -25,7 +25,7 @@ def url() -> Iterator[str]:
 
 def test_small_fleet_syncs_without_errors_and_gets_what_it_likes(url: str) -> None:
     screen = Console(file=io.StringIO(), width=120)
-    outcome = run(Plan(url=url, devices=60, minutes=0.1, interval_s=1.0), screen)
+    outcome = run(Plan(urls=(url,), devices=60, minutes=0.1, interval_s=1.0), screen)
     tally = outcome.tally
     assert tally.errors == {} and outcome.exit_code == 0
     assert tally.syncs >= 60 * 4
@@ -40,7 +40,7 @@ def test_small_fleet_syncs_without_errors_and_gets_what_it_likes(url: str) -> No
 
 
 def test_catalogue_is_content_of_the_shard_afterwards(url: str) -> None:
-    run(Plan(url=url, devices=1, minutes=0.01, interval_s=0.1), Console(file=io.StringIO()))
+    run(Plan(urls=(url,), devices=1, minutes=0.01, interval_s=0.1), Console(file=io.StringIO()))
     with urllib.request.urlopen(f"{url}/api/v1/content/film:the-dark-knight-2008", timeout=10) as response:
         item = json.load(response)
     assert item["title"] == "The Dark Knight"
@@ -49,7 +49,7 @@ def test_catalogue_is_content_of_the_shard_afterwards(url: str) -> None:
 
 def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(Unreachable, match="does not answer"):
-        run(Plan(url="http://127.0.0.1:1", devices=1, minutes=0.01), Console(file=io.StringIO()))
+        run(Plan(urls=("http://127.0.0.1:1",), devices=1, minutes=0.01), Console(file=io.StringIO()))
 
 
 def test_failed_run_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +82,6 @@ def test_rate_and_interval_exclude_each_other(capsys: pytest.CaptureFixture[str]
 
 
 def test_fleet_offers_at_most_a_shards_share_unless_told() -> None:
-    assert Plan(url="", devices=10, minutes=1).mean_interval_s == 5
-    assert Plan(url="", devices=15_000, minutes=1).mean_interval_s == 100
+    assert Plan(urls=("",), devices=10, minutes=1).mean_interval_s == 5
+    assert Plan(urls=("",), devices=15_000, minutes=1).mean_interval_s == 100
     assert fleet_command.DEVICES_MAX >= 15_000
