@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from constellation.cli.demo import shards
+
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 README_URL = "http://127.0.0.1:8080"
 README_DEVICE = "550e8400-e29b-41d4-a716-446655440000"
