@@ -96,6 +96,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_log: Annotated[bool, Meta(description="one line a request on standard output")] = False
 
 
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All options of `constellation worker`; the first is that of `constellation rounds`, too."""
+
+    coordinator_url: Annotated[
+        str, Meta(description="URL of the database that the shards of a federation share", min_length=1)
+    ] = ""
+    interval: Annotated[int, Meta(description="seconds from round to round", ge=1, le=7 * limits.DAY_S)] = 3_600
+    deadline: Annotated[int, Meta(description="seconds that a round waits for shards", ge=1, le=limits.DAY_S)] = 300
+    host: Annotated[str, Meta(description="address of the metrics port", min_length=1)] = "127.0.0.1"
+    metrics_port: Annotated[int, Meta(description="port that serves /metrics", ge=0, le=65_535)] = 9091
+
+
 class WrongSetting(Exception):
     """A setting that cannot be used: its name, where it came from, what came and what is allowed."""
 
@@ -118,11 +130,11 @@ class Option(msgspec.Struct, frozen=True):
         return ENVIRONMENT_PREFIX + self.field.upper()
 
 
-def options() -> tuple[Option, ...]:
+def options(kind: type[Settings | WorkerSettings] = Settings) -> tuple[Option, ...]:
     """Every option in the order of its field."""
-    struct = introspect.type_info(Settings)
+    struct = introspect.type_info(kind)
     assert isinstance(struct, introspect.StructType)
-    declared = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    declared = {field.name: field.type for field in msgspec.structs.fields(kind)}
     return tuple(_option(field, declared[field.name]) for field in struct.fields)
 
 
@@ -134,18 +146,37 @@ def load(
     Raises `WrongSetting` for the first value that is not allowed, for an unknown key of the file, for a file that
     cannot be read and for settings that contradict each other.
     """
+    settings = Settings(**_values(options(), given, environment, config_file))
+    _check_relations(settings)
+    return settings
+
+
+def load_worker(
+    given: Mapping[str, object], environment: Mapping[str, str] = os.environ, config_file: Path | None = None
+) -> WorkerSettings:
+    """As `load`; the file may be that of a shard. Raises `WrongSetting`, also where there is no URL."""
+    settings = WorkerSettings(**_values(options(WorkerSettings), given, environment, config_file))
+    if not settings.coordinator_url:
+        raise WrongSetting(
+            "--coordinator-url: it is missing; give postgresql://USER@HOST/DATABASE of the database that the shards of"
+            " the federation share, here, as CONSTELLATION_COORDINATOR_URL or in the file of --config"
+        )
+    return settings
+
+
+def _values(
+    wanted: tuple[Option, ...], given: Mapping[str, object], environment: Mapping[str, str], config_file: Path | None
+) -> dict[str, Any]:
     filed = _read_file(config_file) if config_file is not None else {}
     values: dict[str, Any] = {}
-    for option in options():
+    for option in wanted:
         if option.field in given:
             values[option.field] = _convert(option, given[option.field], option.flag, strict=False)
         elif option.variable in environment:
             values[option.field] = _convert(option, environment[option.variable], option.variable, strict=False)
         elif option.field in filed:
             values[option.field] = _convert(option, filed[option.field], f"{config_file}: {option.field}", strict=True)
-    settings = Settings(**values)
-    _check_relations(settings)
-    return settings
+    return values
 
 
 def changed(settings: Settings, **values: Any) -> Settings:
@@ -165,7 +196,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise WrongSetting(f"--config: cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise WrongSetting(f"--config: {path} is not TOML: {error}") from error
-    known = [option.field for option in options()]
+    known = dict.fromkeys(option.field for option in (*options(), *options(WorkerSettings)))
     for key in filed:
         if key not in known:
             raise WrongSetting(f"{path}: unknown key {key!r}; allowed: {', '.join(known)}")

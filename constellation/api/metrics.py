@@ -19,6 +19,8 @@ from constellation.storage.write_behind import Circuit
 
 if TYPE_CHECKING:
     from constellation.api.service import Service
+    from constellation.federation.database import RoundRow
+    from constellation.federation.worker import Worker
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -94,6 +96,41 @@ class FederationMetrics:
         self.rounds.inc()
         self.patterns_aggregated.set(result.patterns)
         self.trends_detected.set(sum(map(len, result.trends)))
+
+
+class WorkerMetrics:
+    """Of a worker: what it has ended, and how it stands at the time of a scrape."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self.registry = CollectorRegistry()
+        self.federation = FederationMetrics(self.registry)
+        self._abandoned = Counter(
+            "constellation_federation_abandoned", "Federation rounds that published nothing", registry=self.registry
+        )
+        self._shards = Gauge(
+            "constellation_federation_shards", "Shards that the last round asked, and those in its result", ["what"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._gauge("constellation_federation_leading", "1 while this worker leads").set_function(
+            lambda: float(worker.leading)
+        )
+        self._gauge("constellation_database_up", "1 while the database can be used").set_function(
+            lambda: float(not worker.unavailable)
+        )
+
+    def ended(self, row: "RoundRow") -> None:
+        self._shards.labels("expected").set(row.expected)
+        self._shards.labels("reported").set(row.reported)
+        if row.state != "published":
+            self._abandoned.inc()
+            return
+        self.federation.rounds.inc()
+        self.federation.patterns_aggregated.set(row.patterns)
+        self.federation.trends_detected.set(row.trends)
+        self.federation.duration.observe(row.took_s)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
 
 
 class _StateCollector(Collector):

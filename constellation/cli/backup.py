@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from constellation import config
+from constellation.cli.options import add_options, given
 from constellation.config import Settings, WrongSetting
 
 if TYPE_CHECKING:
@@ -39,18 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def add_storage_options(parser: argparse.ArgumentParser, *fields: str) -> None:
-    """Options that are those of `serve`, also in the environment and the file."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the TOML file of `serve`")
-    for option in config.options():
-        if option.field in fields:
-            text = f"{option.description} (default {option.default})"
-            parser.add_argument(option.flag, default=argparse.SUPPRESS, metavar="TEXT", help=text)
+    """Options that are those of `serve`."""
+    add_options(parser, (option for option in config.options() if option.field in fields))
 
 
 def load_settings(arguments: argparse.Namespace) -> Settings:
     """Raises `WrongSetting`."""
-    given = {name: value for name, value in vars(arguments).items() if name not in ("config", "file", "force")}
-    settings = config.load(given, config_file=arguments.config)
+    settings = config.load(given(arguments, config.options()), config_file=arguments.config)
     if settings.storage == "memory":
         raise WrongSetting("storage: got 'memory'; allowed: postgres, because memory keeps nothing")
     return settings

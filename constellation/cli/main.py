@@ -20,6 +20,8 @@ COMMANDS = {
     "demo": "run a shard and a fleet against it, for two minutes",
     "backup": "write what a shard keeps to one file, while it serves",
     "codebook": "show a codebook, or train another on what shards serve",
+    "worker": "run the rounds of a federation",
+    "rounds": "show the last rounds of a federation",
     "restore": "put a backup back into the database of a shard that is stopped",
 }
 """Name (its module in this package) -> what it does."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation import config
-from constellation.config import Option, Settings, WrongSetting
+from constellation.cli.options import add_options, given
+from constellation.config import Settings, WrongSetting
 
 if TYPE_CHECKING:
     from constellation.codebook import Codebook
@@ -19,15 +20,11 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "An option is also read from the environment (CONSTELLATION_PORT=8081) and from the TOML file."
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of these options as its keys")
-    for option in config.options():
-        _add(parser, option)
+    add_options(parser, config.options())
 
 
 def run(arguments: argparse.Namespace) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name != "config"}
-    settings = config.load(given, config_file=arguments.config)
+    settings = config.load(given(arguments, config.options()), config_file=arguments.config)
     # Imported late: NumPy, numba and the web framework take a second that `--help` and a wrong option need not wait.
     from constellation.api.server import serve
     from constellation.shard import memory_bytes
@@ -66,21 +63,3 @@ def machine_memory_bytes() -> int:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [path.read_text().strip() for path in _CGROUP_LIMITS if path.exists()]
     return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
-
-
-def _add(parser: argparse.ArgumentParser, option: Option) -> None:
-    # The check is config's alone, for the three sources alike; argparse only splits the line.
-    text = f"{option.description} ({option.allowed}; default {_shown(option.default)})".replace("%", "%%")
-    if isinstance(option.default, bool):
-        action = argparse.BooleanOptionalAction
-        parser.add_argument(option.flag, action=action, default=argparse.SUPPRESS, help=option.description)
-    else:
-        parser.add_argument(option.flag, default=argparse.SUPPRESS, metavar=_metavar(option), help=text)
-
-
-def _metavar(option: Option) -> str:
-    return {int: "N", float: "X"}.get(type(option.default), "TEXT")
-
-
-def _shown(default: object) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default)

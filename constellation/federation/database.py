@@ -33,6 +33,15 @@ class Unregistered(Exception):
     """The database does not know the shard: register (again)."""
 
 
+class Member(NamedTuple):
+    """A shard as it registers. `min_devices`: distinct devices that it wants behind anything that is published."""
+
+    shard_id: str
+    region: str
+    url: str
+    min_devices: int = 1
+
+
 class MapEntry(NamedTuple):
     """A shard of the map; `slots` are first and last of each of its ranges. `epoch`: of the map that it serves by."""
 
@@ -106,31 +115,31 @@ class CoordinatorDatabase(Connections):
         async with self.connection() as connection:
             await migrating.check(connection, _migrations(), "federation")
 
-    async def register(self, shard_id: str, region: str, url: str, share: int = 0, shares: int = 1) -> None:
+    async def register(self, shard: Member, share: int = 0, shares: int = 1) -> None:
         """Be a shard of the map, with those slots of the given share of the region that are nobody's yet.
 
         So the first of a region has all of them and a later one none, or shards 0..n-1 that start together an n-th
         each. Raises `Refused` for a shard that is another region's.
         """
-        if region == GLOBAL:
+        if shard.region == GLOBAL:
             raise Refused(f"region {GLOBAL!r} is that of trends over all regions: choose another --region")
         async with self.connection() as connection, connection.transaction():
             await connection.execute("SELECT FROM map FOR UPDATE")
-            known = await connection.fetchval("SELECT region FROM shards WHERE shard_id = $1", shard_id)
-            if known not in (None, region):
+            known = await connection.fetchval("SELECT region FROM shards WHERE shard_id = $1", shard.shard_id)
+            if known not in (None, shard.region):
                 raise Refused(
-                    f"shard {shard_id} is one of region {known}, not of {region}:"
+                    f"shard {shard.shard_id} is one of region {known}, not of {shard.region}:"
                     " give its --region, or another --shard-id"
                 )
             await connection.execute(
-                "INSERT INTO shards VALUES ($1, $2, $3, 0, now(), 0, 0, 0)"
-                " ON CONFLICT (shard_id) DO UPDATE SET url = excluded.url, heartbeat = excluded.heartbeat",
-                *(shard_id, region, url),
+                "INSERT INTO shards VALUES ($1, $2, $3, $4, 0, now(), 0, 0, 0) ON CONFLICT (shard_id) DO UPDATE"
+                " SET url = excluded.url, min_devices = excluded.min_devices, heartbeat = excluded.heartbeat",
+                *shard,
             )
             taken = await connection.fetch(
                 "INSERT INTO slots SELECT $1, slot, $2 FROM generate_series($3::int, $4::int - 1) AS free (slot)"
                 " ON CONFLICT DO NOTHING RETURNING slot",
-                *(region, shard_id, share * SLOTS // shares, (share + 1) * SLOTS // shares),
+                *(shard.region, shard.shard_id, share * SLOTS // shares, (share + 1) * SLOTS // shares),
             )
             if known is None or taken:
                 await connection.execute("UPDATE map SET epoch = epoch + 1")

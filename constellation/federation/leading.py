@@ -168,13 +168,15 @@ async def _terms(connection: Any) -> RoundTerms:
     content = await connection.fetchval("SELECT content FROM codebooks WHERE version = $1", version)
     if content is None:
         raise NoRound(f"the shards use codebook {version}, which nobody has published")
+    shards = await connection.fetch("SELECT shard_id, region, min_devices FROM shards ORDER BY shard_id")
     return RoundTerms(
         round=number,
         at=at,
         map_epoch=epoch,
         codebook_version=version,
         buckets=len(codebooks.decode(content)),
-        shards=dict(await connection.fetch("SELECT shard_id, region FROM shards ORDER BY shard_id")),
+        shards={shard_id: region for shard_id, region, _ in shards},
+        min_devices=max(min_devices for _, _, min_devices in shards),
     )
 
 

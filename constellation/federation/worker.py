@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
 
 from constellation.federation.database import CoordinatorDatabase, RoundRow, connect
@@ -48,7 +48,7 @@ class Worker:
     def leading(self) -> bool:
         return self._lead is not None
 
-    async def rounds(self) -> AsyncIterator[RoundRow]:
+    async def rounds(self) -> AsyncGenerator[RoundRow, None]:
         """Each round that this worker has ended, for ever. Raises `WrongDatabase`.
 
         While the database is away it waits, longer and longer.

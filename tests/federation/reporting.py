@@ -2,22 +2,25 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import numpy as np
 
 from constellation.codebook import CENTROIDS, Codebook, build
-from constellation.federation.database import CoordinatorDatabase, OpenRound, connect
+from constellation.federation import FederationCoordinator, RoundTerms
+from constellation.federation.database import CoordinatorDatabase, Member, OpenRound, connect
 from constellation.federation.leading import Leadership, take_lead
 from constellation.model import DIM
-from constellation.rounds import Partial
+from constellation.rounds import Partial, encode
 from constellation.storage.connections import DatabaseUnavailable
 from tests.federation.material import BUCKETS, REGIONS, draw_device, partial, shard_name
 from tests.storage.conftest import execute
 
 VERSION = 3
 DEVICES = 40
+HOUR = int(time.time()) // 3_600
 
 Change = Callable[[Partial], None]
 
@@ -42,7 +45,7 @@ async def join(database: CoordinatorDatabase, *numbers: int, version: int = VERS
     """Shards that live, grouped under a codebook that is published."""
     await database.publish_codebook(codebook(version))
     for number in numbers:
-        await database.register(shard_name(number), REGIONS[0], f"http://{shard_name(number)}")
+        await database.register(Member(shard_name(number), REGIONS[0], f"http://{shard_name(number)}"))
         await beat(database, number, version)
 
 
@@ -54,6 +57,7 @@ def partial_of(number: int, of: OpenRound) -> Partial:
     """The same whenever it is asked for."""
     rng = np.random.default_rng(number)
     made = partial(number, [draw_device(rng) for _ in range(DEVICES)])
+    made.hour = HOUR
     return msgspec.structs.replace(made, round=of.number, map_epoch=of.map_epoch, codebook_version=of.codebook_version)
 
 
@@ -103,3 +107,12 @@ async def leading(database: CoordinatorDatabase) -> Leadership:
 async def expire_lease(url: str) -> None:
     """As if the time had passed."""
     await execute(url, "UPDATE leases SET until = now()")
+
+
+async def expected_result(database: CoordinatorDatabase, number: int, *reporting: int) -> bytes:
+    """What a round that nothing happened to publishes: of its terms, and of the partials of these shards."""
+    async with database.connection() as connection:
+        content = await connection.fetchval("SELECT terms FROM rounds WHERE number = $1", number)
+    terms = msgspec.msgpack.decode(content, type=RoundTerms)
+    of = OpenRound(number, terms.map_epoch, terms.codebook_version)
+    return encode(FederationCoordinator(terms).run_federation([partial_of(one, of) for one in reporting]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from constellation.federation import RefusedPartial
-from constellation.federation.database import Refused, Unregistered, connect
+from constellation.federation.database import Member, Refused, Unregistered, connect
 from constellation.limits import SHARD_LIVE_S
 from constellation.rounds import GLOBAL, Partial, decode_partial, encode
 from constellation.slots import SLOTS
@@ -36,7 +36,7 @@ def test_first_shard_of_a_region_has_all_slots_and_later_ones_none(url: str) -> 
     async def scenario() -> None:
         async with opened(url) as database:
             for shard_id, region in (("a", "eu"), ("b", "us"), ("c", "eu")):
-                await database.register(shard_id, region, f"http://{shard_id}")
+                await database.register(Member(shard_id, region, f"http://{shard_id}"))
             found = await database.shard_map()
             assert [(one.shard_id, one.region, one.slots) for one in found.shards] == [
                 ("a", "eu", [(0, SLOTS - 1)]),
@@ -50,7 +50,7 @@ def test_first_shard_of_a_region_has_all_slots_and_later_ones_none(url: str) -> 
 def test_shards_that_start_together_share_evenly_in_any_order(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
-            await asyncio.gather(*(database.register(f"s{i}", "eu", "http://s", i, 3) for i in (2, 0, 1)))
+            await asyncio.gather(*(database.register(Member(f"s{i}", "eu", "http://s"), i, 3) for i in (2, 0, 1)))
             slots = [one.slots for one in (await database.shard_map()).shards]
             assert slots == [[(0, 5_460)], [(5_461, 10_921)], [(10_922, 16_383)]]
 
@@ -60,8 +60,8 @@ def test_shards_that_start_together_share_evenly_in_any_order(url: str) -> None:
 def test_ranges_of_slots_are_those_of_the_rows(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
-            await database.register("a", "eu", "http://a")
-            await database.register("b", "eu", "http://b")
+            await database.register(Member("a", "eu", "http://a"))
+            await database.register(Member("b", "eu", "http://b"))
             await execute(url, "UPDATE slots SET shard_id = 'b' WHERE slot IN (0, 7, 8, 16383)")
             a, b = (await database.shard_map()).shards
             assert a.slots == [(1, 6), (9, 16_382)]
@@ -74,7 +74,7 @@ def test_map_epoch_grows_when_a_shard_joins_and_not_when_it_comes_again(url: str
     async def scenario() -> None:
         async with opened(url) as database:
             for shard_id, address, epoch in (("a", "1", 1), ("a", "1", 1), ("a", "2", 1), ("b", "3", 2)):
-                await database.register(shard_id, "eu", f"http://{address}")
+                await database.register(Member(shard_id, "eu", f"http://{address}"))
                 assert (await database.shard_map()).epoch == epoch
                 assert await database.heartbeat("a", epoch, 5, 9, 1) == epoch
             a, b = (await database.shard_map()).shards
@@ -87,11 +87,11 @@ def test_map_epoch_grows_when_a_shard_joins_and_not_when_it_comes_again(url: str
 def test_shard_of_another_region_or_of_the_reserved_one_is_refused(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
-            await database.register("a", "eu", "http://a")
+            await database.register(Member("a", "eu", "http://a"))
             with pytest.raises(Refused, match="shard a is one of region eu, not of us"):
-                await database.register("a", "us", "http://a")
+                await database.register(Member("a", "us", "http://a"))
             with pytest.raises(Refused, match="choose another --region"):
-                await database.register("b", GLOBAL, "http://b")
+                await database.register(Member("b", GLOBAL, "http://b"))
             assert [one.shard_id for one in (await database.shard_map()).shards] == ["a"]
 
     asyncio.run(scenario())

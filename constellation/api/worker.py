@@ -1,0 +1,77 @@
+"""The worker's process: rounds, and its measurements on a port of their own, until a signal."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+
+from constellation.api.log import configure_logging
+from constellation.api.metrics import WorkerMetrics
+from constellation.config import WorkerSettings, WrongSetting
+from constellation.federation.worker import Schedule, Worker
+from constellation.storage.connections import WrongDatabase
+from kernels.warm import warm
+
+_log = logging.getLogger(__name__)
+
+
+def work(settings: WorkerSettings, once: bool) -> int:
+    """Runs until a signal, or until a round has ended if `once`; the exit code. Raises `WrongSetting`."""
+    configure_logging()
+    holder = f"pid {os.getpid()} on {socket.gethostname()}"
+    worker = Worker(settings.coordinator_url, holder, Schedule(0 if once else settings.interval, settings.deadline))
+    metrics = WorkerMetrics(worker)
+    with _serving(settings, metrics.registry):
+        warm()
+        try:
+            return asyncio.run(_run(worker, metrics, once))
+        except WrongDatabase as error:
+            print(f"constellation worker: {error}", file=sys.stderr)
+            return 1
+
+
+async def _run(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:
+    working = asyncio.ensure_future(_work(worker, metrics, once))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    try:
+        return await working
+    except asyncio.CancelledError:
+        return 0
+    finally:
+        await worker.close()
+        _log.info("stopped")
+
+
+async def _work(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:
+    async with contextlib.aclosing(worker.rounds()) as rounds:
+        async for row in rounds:
+            metrics.ended(row)
+            if once:
+                return 0 if row.state == "published" else 1
+    raise AssertionError("rounds go on for ever")
+
+
+@contextlib.contextmanager
+def _serving(settings: WorkerSettings, registry: CollectorRegistry) -> Iterator[None]:
+    """`/metrics`, from a thread: a worker has nothing to hurry for."""
+    try:
+        server, thread = prometheus_client.start_http_server(settings.metrics_port, settings.host, registry)
+    except OSError as error:
+        raise WrongSetting(
+            f"--metrics-port: got {settings.metrics_port} on {settings.host}; allowed: a free port ({error})"
+        ) from error
+    print(f"metrics on http://{settings.host}:{server.server_port}/metrics", flush=True)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,74 @@
+"""`constellation rounds`: the last rounds of a federation as a table, newest first."""
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from constellation import config
+from constellation.cli.fleet import whole
+from constellation.cli.options import add_options, given
+from constellation.config import WorkerSettings
+
+if TYPE_CHECKING:
+    from constellation.federation.database import RoundRow
+
+COLUMNS = (
+    *("round", "state", "opened", "codebook", "shards"),
+    *("devices", "patterns", "prototypes", "trends", "seconds", "why"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, _options())
+    parser.add_argument("--last", type=whole(1, 200), default=20, metavar="N", help="rounds at most (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from constellation.storage.connections import DatabaseUnavailable, WrongDatabase
+
+    settings = config.load_worker(given(arguments, _options()), config_file=arguments.config)
+    try:
+        rows = asyncio.run(_last_rounds(settings.coordinator_url, arguments.last))
+    except (DatabaseUnavailable, WrongDatabase) as error:
+        print(f"constellation rounds: {error}", file=sys.stderr)
+        return 1
+    Console().print(_table(rows) if rows else "no round has been opened yet")
+    return 0
+
+
+def _options() -> tuple[config.Option, ...]:
+    return config.options(WorkerSettings)[:1]
+
+
+async def _last_rounds(url: str, limit: int) -> "list[RoundRow]":
+    from constellation.federation.database import connect
+
+    database = await connect(url)
+    try:
+        await database.check()
+        return await database.last_rounds(limit)
+    finally:
+        await database.close()
+
+
+def _table(rows: "list[RoundRow]") -> Table:
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(
+            *(f"{row.number}", row.state, f"{_age(row.age_s)} ago", f"{row.codebook_version}"),
+            *(f"{row.reported}/{row.expected}", f"{row.devices:,}", f"{row.patterns:,}", f"{row.prototypes:,}"),
+            *(f"{row.trends:,}", f"{row.took_s:.1f}", row.why),
+        )
+    return table
+
+
+def _age(seconds: float) -> str:
+    """In the largest unit of which there are two."""
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
