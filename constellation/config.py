@@ -34,6 +34,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHARE = r"^[0-9]{1,4}/[1-9][0-9]{0,3}$"
 
 
+CoordinatorUrl = Annotated[
+    str, Meta(description="URL of the federation's PostgreSQL, or none", min_length=1, max_length=4_096)
+]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All options of `constellation serve`; the annotation is the check, the description is the help text."""
 
@@ -75,9 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "patterns", "aggregates"],
         Meta(description="what others get: patterns of devices too, or aggregates only; auto: patterns, on loopback"),
     ] = "auto"
-    coordinator_url: Annotated[
-        str, Meta(description="URL of the federation's PostgreSQL, or none", min_length=1, max_length=4_096)
-    ] = NONE
+    coordinator_url: CoordinatorUrl = NONE
     public_url: Annotated[
         str,
         Meta(description="address that TVs reach this shard by; auto: host and port", min_length=1, max_length=4_096),
@@ -99,9 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All options of `constellation worker`; the first is that of `constellation rounds`, too."""
 
-    coordinator_url: Annotated[
-        str, Meta(description="URL of the database that the shards of a federation share", min_length=1)
-    ] = ""
+    coordinator_url: CoordinatorUrl = NONE
     interval: Annotated[int, Meta(description="seconds from round to round", ge=1, le=7 * limits.DAY_S)] = 3_600
     deadline: Annotated[int, Meta(description="seconds that a round waits for shards", ge=1, le=limits.DAY_S)] = 300
     host: Annotated[str, Meta(description="address of the metrics port", min_length=1)] = "127.0.0.1"
@@ -156,7 +157,7 @@ def load_worker(
 ) -> WorkerSettings:
     """As `load`; the file may be that of a shard. Raises `WrongSetting`, also where there is no URL."""
     settings = WorkerSettings(**_values(options(WorkerSettings), given, environment, config_file))
-    if not settings.coordinator_url:
+    if settings.coordinator_url == NONE:
         raise WrongSetting(
             "--coordinator-url: it is missing; give postgresql://USER@HOST/DATABASE of the database that the shards of"
             " the federation share, here, as CONSTELLATION_COORDINATOR_URL or in the file of --config"

@@ -97,6 +97,8 @@ ROUND_BYTES_MAX = 1 << 28
 DEVICE_WEIGHT_MAX = 1_000 << 8
 """Of one device in one bucket: that of one pattern that always succeeds, in the units of `kernels.contributions`."""
 TREND_ITEMS_PER_PARTIAL_MAX = 5_000
+AGGREGATES_DEVICES_MIN = 20
+"""Distinct devices behind anything a round publishes, where a shard shares aggregates only."""
 SHARD_LIVE_S = 20
 """Since a shard's last heartbeat; a round waits for those that live."""
 SHARD_HEARTBEAT_S = 2

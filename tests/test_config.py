@@ -94,3 +94,24 @@ def test_memory_that_the_machine_does_not_have_is_refused() -> None:
     check_memory(1 << 30, 1 << 30, Settings())
     with pytest.raises(WrongSetting, match=r"--max-patterns 4000000 .* for each shard imply 1\.0 GiB"):
         check_memory((1 << 30) + 1, 1 << 30, Settings())
+
+
+def test_worker_reads_its_options_from_the_file_of_a_shard(tmp_path: Path) -> None:
+    file = tmp_path / "shard.toml"
+    file.write_text('region = "eu"\ncoordinator_url = "postgresql://file/"\ninterval = 7\n')
+    loaded = config.load_worker({"deadline": "8"}, {"CONSTELLATION_INTERVAL": "9"}, file)
+    assert (loaded.coordinator_url, loaded.interval, loaded.deadline) == ("postgresql://file/", 9, 8)
+    assert config.load({}, {}, file).region == "eu"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"interval": "0", "coordinator_url": "postgresql://here/"}, "--interval: got '0'; allowed: a whole number"),
+        ({}, "--coordinator-url: it is missing; give postgresql://"),
+    ],
+)
+def test_worker_refuses_what_it_cannot_use(given: dict[str, object], said: str) -> None:
+    with pytest.raises(WrongSetting) as refused:
+        config.load_worker(given, {})
+    assert str(refused.value).startswith(said)

@@ -19,7 +19,7 @@ from constellation.codebook import WrongCodebook
 from constellation.config import NONE
 from constellation.federation import RefusedPartial
 from constellation.federation import database as coordinator
-from constellation.federation.database import CoordinatorDatabase, Refused, Unregistered
+from constellation.federation.database import CoordinatorDatabase, Member, Refused, Unregistered
 from constellation.rounds import FederationResult, Partial, WrongRound, decode_partial, decode_result
 from constellation.storage import last_round
 from constellation.storage.connections import DatabaseUnavailable, WrongDatabase, retry_after_s
@@ -73,7 +73,9 @@ async def _join(service: Service, database: CoordinatorDatabase) -> None:
     await database.migrate()
     await database.publish_codebook(service.codebook)
     share, _, shares = settings.share.partition("/")
-    await database.register(settings.shard_id, settings.region, service.url, int(share), int(shares))
+    devices_min = limits.AGGREGATES_DEVICES_MIN if settings.sharing == "aggregates" else 1
+    member = Member(settings.shard_id, settings.region, service.url, devices_min)
+    await database.register(member, int(share), int(shares))
 
 
 async def _look(service: Service, database: CoordinatorDatabase) -> None:
@@ -126,7 +128,7 @@ def _serve(service: Service, found: Round) -> None:
     result = found.result
     service.shard.publish(result, found.given)
     service.federation.round = result.number
-    service.metrics.federation.round(result)
+    service.metrics.federation.round(result.patterns, sum(map(len, result.trends)))
     _log.info("round", extra={"number": result.number, "prototypes": len(result.prototypes)})
 
 

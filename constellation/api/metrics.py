@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from constellation.rounds import FederationResult
 from constellation.storage.write_behind import Circuit
 
 if TYPE_CHECKING:
@@ -91,11 +90,11 @@ class FederationMetrics:
             registry=registry,
         )  # fmt: skip
 
-    def round(self, result: FederationResult) -> None:
-        """One more was taken over."""
+    def round(self, patterns: int, trends: int) -> None:
+        """One more was published, or taken over."""
         self.rounds.inc()
-        self.patterns_aggregated.set(result.patterns)
-        self.trends_detected.set(sum(map(len, result.trends)))
+        self.patterns_aggregated.set(patterns)
+        self.trends_detected.set(trends)
 
 
 class WorkerMetrics:
@@ -124,9 +123,7 @@ class WorkerMetrics:
         if row.state != "published":
             self._abandoned.inc()
             return
-        self.federation.rounds.inc()
-        self.federation.patterns_aggregated.set(row.patterns)
-        self.federation.trends_detected.set(row.trends)
+        self.federation.round(row.patterns, row.trends)
         self.federation.duration.observe(row.took_s)
 
     def _gauge(self, name: str, text: str) -> Gauge:

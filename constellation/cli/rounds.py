@@ -41,18 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options() -> tuple[config.Option, ...]:
-    return config.options(WorkerSettings)[:1]
+    return tuple(option for option in config.options(WorkerSettings) if option.field == "coordinator_url")
 
 
 async def _last_rounds(url: str, limit: int) -> "list[RoundRow]":
-    from constellation.federation.database import connect
+    from constellation.federation.database import connected
 
-    database = await connect(url)
-    try:
+    async with connected(url) as database:
         await database.check()
         return await database.last_rounds(limit)
-    finally:
-        await database.close()
 
 
 def _table(rows: "list[RoundRow]") -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 
 from constellation.codebook import CENTROIDS, Codebook, build
 from constellation.federation import FederationCoordinator, RoundTerms
-from constellation.federation.database import CoordinatorDatabase, Member, OpenRound, connect
+from constellation.federation.database import CoordinatorDatabase, Member, OpenRound, connected
 from constellation.federation.leading import Leadership, take_lead
 from constellation.model import DIM
 from constellation.rounds import Partial, encode
@@ -28,12 +28,9 @@ Change = Callable[[Partial], None]
 @contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[CoordinatorDatabase]:
     """The database with its schema."""
-    database = await connect(url)
-    try:
+    async with connected(url) as database:
         await database.migrate()
         yield database
-    finally:
-        await database.close()
 
 
 def codebook(version: int = VERSION, seed: int = 0) -> Codebook:
@@ -107,6 +104,12 @@ async def leading(database: CoordinatorDatabase) -> Leadership:
 async def expire_lease(url: str) -> None:
     """As if the time had passed."""
     await execute(url, "UPDATE leases SET until = now()")
+
+
+async def published(database: CoordinatorDatabase) -> bytes:
+    found = await database.published(0, "")
+    assert found is not None
+    return found.result
 
 
 async def expected_result(database: CoordinatorDatabase, number: int, *reporting: int) -> bytes:

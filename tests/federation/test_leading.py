@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from constellation.federation import RefusedPartial
-from constellation.federation.database import CoordinatorDatabase
+from constellation.federation.database import CoordinatorDatabase, Member
 from constellation.federation.leading import LeaseLost, NoRound, take_lead
 from constellation.federation.merging import FederationCoordinator
 from constellation.limits import ROUNDS_KEPT, SHARD_LIVE_S
@@ -145,6 +145,19 @@ def test_round_has_the_newest_codebook_that_all_living_shards_are_grouped_under(
             await database.publish_codebook(codebook(9))
             row = await lead.open(0, 60)
             assert row is not None and row.codebook_version == 9
+
+    asyncio.run(scenario())
+
+
+def test_round_is_held_to_the_strictest_of_its_shards(url: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, 1, 2)
+            await database.register(Member("careful", "eu", "http://careful", min_devices=20))
+            lead = await leading(database)
+            await lead.open(0, 60)
+            current = await lead.current()
+            assert current is not None and current.terms.min_devices == 20
 
     asyncio.run(scenario())
 

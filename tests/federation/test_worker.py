@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from constellation.federation.database import CoordinatorDatabase, RoundRow
+from constellation.federation.database import RoundRow
 from constellation.federation.worker import Schedule, Worker
 from constellation.rounds import Partial, decode_result, encode
 from constellation.storage import embedded
@@ -23,6 +23,7 @@ from tests.federation.reporting import (
     leading,
     opened,
     partial_of,
+    published,
     report,
     shards,
 )
@@ -42,12 +43,6 @@ async def working(url: str, schedule: Schedule = AT_ONCE, holder: str = "a worke
             yield rounds
     finally:
         await worker.close()
-
-
-async def published(database: CoordinatorDatabase) -> bytes:
-    content = await database.published(0)
-    assert content is not None
-    return content
 
 
 def test_rounds_are_published_one_after_the_other(url: str) -> None:
@@ -103,7 +98,7 @@ def test_round_that_nobody_reports_to_is_abandoned_and_the_next_one_is_not(url: 
             async with working(url, Schedule(0, 0)) as rounds:
                 row = await anext(rounds)
             assert (row.number, row.state, row.why) == (1, "abandoned", "no shard reported by the deadline")
-            assert await database.published(0) is None
+            assert await database.published(0, "") is None
             async with shards(database, 1), working(url) as rounds:
                 row = await anext(rounds)
             assert (row.number, row.state) == (2, "published")
@@ -168,7 +163,7 @@ def test_round_of_refused_partials_alone_is_abandoned(url: str) -> None:
                 await report(database, 1, lie_about_sums)
                 row = await ended
             assert row.state == "abandoned" and "is refused: buckets: expected sums of at most" in row.why
-            assert await database.published(0) is None
+            assert await database.published(0, "") is None
 
     asyncio.run(scenario())
 
@@ -204,7 +199,7 @@ def test_database_that_was_away_in_the_middle_of_rounds_changes_nothing() -> Non
                 await _reported(url, 2)
                 await server.stop()
                 with pytest.raises(DatabaseUnavailable):
-                    await database.published(0)
+                    await database.published(0, "")
                 assert not ended.done()
                 server = await embedded.start(folder, FAST)
                 assert server.url == url

@@ -17,7 +17,7 @@ import pytest
 from constellation.cli.main import main
 from tests.api.process import START_S_MAX, STOP_S_MAX, environment, wait_for
 from tests.api.test_metrics import scrape
-from tests.federation.reporting import expected_result, expire_lease, join, opened, shards
+from tests.federation.reporting import expected_result, expire_lease, join, opened, published, shards
 from tests.storage.conftest import execute
 
 _GATE = 4_711
@@ -98,7 +98,7 @@ def test_worker_killed_on_the_way_into_a_state_is_followed_by_one_that_publishes
                     assert await ended(second) == 0
             [row] = await database.last_rounds(9)
             assert (row.number, row.state, row.reported) == (1, "published", 3)
-            assert await database.published(0) == await expected_result(database, 1, 1, 2, 3)
+            assert await published(database) == await expected_result(database, 1, 1, 2, 3)
 
     asyncio.run(scenario())
 
@@ -129,7 +129,7 @@ def test_of_two_workers_one_works_and_the_other_goes_on_for_it(url: str) -> None
             rows = [row for row in await database.last_rounds(99) if row.state == "published"]
             assert {(row.reported, row.why) for row in rows} == {(2, "")}
             newest = rows[0].number
-            assert await database.published(0) == await expected_result(database, newest, 1, 2)
+            assert await published(database) == await expected_result(database, newest, 1, 2)
 
     asyncio.run(scenario())
 
