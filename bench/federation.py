@@ -22,9 +22,9 @@ from bench.plan import Answers, Note, Plan, Timings, tracked
 from bench.report import Row, Target, Yardstick, at_most
 from bench.workload import PATTERNS_A_DEVICE, Households
 from constellation.federation import FederationCoordinator, RoundTerms
-from constellation.limits import DEVICE_WEIGHT_MAX, WEIGHT_COUNT_CAP
+from constellation.limits import WEIGHT_COUNT_CAP
 from constellation.model import DIM
-from constellation.rounds import decode_partial, decode_result, encode
+from constellation.rounds import BOUNDS, decode_partial, decode_result, encode
 from kernels.codes import inverse_norms
 from kernels.contributions import Totals, contribute, empty_totals
 from kernels.sums import UNIT, WEIGHT_SCALE
@@ -200,7 +200,7 @@ def _contributed(households: Households, buckets: npt.NDArray[np.int32], inv: np
     starts = np.arange(0, len(buckets) + 1, PATTERNS_A_DEVICE)
     rows = np.arange(len(buckets), dtype=np.int32)
     columns = (buckets, households.codes, inv, households.rates, households.counts)
-    contribute(totals, starts, rows, *columns, WEIGHT_COUNT_CAP, DEVICE_WEIGHT_MAX, 1)
+    contribute(totals, starts, rows, *columns, WEIGHT_COUNT_CAP, BOUNDS["patterns"].samples, 1)
     return totals
 
 
@@ -211,7 +211,8 @@ def _contributed_by_numpy(
     sums = np.zeros((BUCKETS_MAX, DIM), np.int64)
     order = np.argsort(buckets, kind="stable")
     weights = np.rint(households.rates.astype(np.float64) * households.counts * WEIGHT_SCALE).astype(np.int64)
-    assert weights.reshape(-1, PATTERNS_A_DEVICE).sum(axis=1).max() <= DEVICE_WEIGHT_MAX
+    samples = households.counts.reshape(-1, PATTERNS_A_DEVICE).sum(axis=1, dtype=np.int64) * WEIGHT_SCALE
+    assert samples.max() <= BOUNDS["patterns"].samples
     for start in range(0, len(order), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]
         scales = inv[rows] * np.float32(UNIT)

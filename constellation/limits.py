@@ -94,8 +94,6 @@ TREND_DECAY_PER_HOUR = 0.95
 # Federation.
 ROUND_BYTES_MAX = 1 << 28
 """Of an encoded partial or round, unpacked."""
-DEVICE_WEIGHT_MAX = 1_000 << 8
-"""Of one device in one bucket: that of one pattern that always succeeds, in the units of `kernels.contributions`."""
 TREND_ITEMS_PER_PARTIAL_MAX = 5_000
 AGGREGATES_DEVICES_MIN = 20
 """Distinct devices behind anything a round publishes, where a shard shares aggregates only."""

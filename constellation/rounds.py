@@ -5,14 +5,14 @@ pattern or device. Made by `shard`, merged by `federation`, carried as msgpack w
 frame: the high bytes of most counts are zeros.
 """
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from constellation.limits import ROUND_BYTES_MAX
+from constellation.limits import GENRE_HINTS_MAX, PATTERNS_PER_DEVICE_MAX, ROUND_BYTES_MAX
 from constellation.model import DIM, ID_BYTES, Codes, Context, Ids
 from kernels.trends import HOURS
 
@@ -22,12 +22,33 @@ FORMAT = 1
 Counts = npt.NDArray[np.int64]
 
 
+Sharing = Literal["patterns", "aggregates"]
+
+
+class ContributionBounds(msgspec.Struct, frozen=True):
+    """What one device gives at most: it counts in the `buckets` in which it weighs most, of equal ones in the lower
+    numbers; with `samples` in each, in the unit of `BucketSums.samples`; and with `strings` in a place of its contexts
+    there, those that most of its patterns have, of equal ones the first by name."""
+
+    buckets: int
+    samples: int
+    strings: int
+
+
+BOUNDS: dict[Sharing, ContributionBounds] = {
+    "patterns": ContributionBounds(PATTERNS_PER_DEVICE_MAX, 1_000 << 8, PATTERNS_PER_DEVICE_MAX * GENRE_HINTS_MAX),
+    "aggregates": ContributionBounds(4, 100 << 8, 1),
+}
+"""Where patterns are shared, a device is all that it has. Aggregates are noised by what one device can change, so it
+gives a little: noise falls with the bounds faster than what is learnt (`python -m bench privacy`)."""
+
+
 class BucketSums(msgspec.Struct):
     """n buckets with anything in them, ascending: numbers (n,) int32.
 
-    Of device d with patterns i in bucket b, each of weight w_i = rint(rate_i x min(count_i, cap) x 2^8), W = sum of
-    w_i: its patterns count with w_i' = w_i x C // W where W > C, the cap of one device, else with w_i; s_i' is the
-    same of s_i = min(count_i, cap) x 2^8. Then sums (n, 384) int64 of w_i' x e_i with e_i = rint(code_i x 2^14 /
+    Of device d with patterns i in bucket b, each of s_i = min(count_i, cap) x 2^8 samples and weight w_i = rint(rate_i
+    x s_i), S = sum of s_i: where S > C, `ContributionBounds.samples`, they count with w_i' = w_i x C // S and s_i' =
+    s_i x C // S, else with w_i and s_i. Then sums (n, 384) int64 of w_i' x e_i with e_i = rint(code_i x 2^14 /
     |code_i|) in float32, weights (n,) of w_i', samples (n,) of s_i', patterns (n,) of 1, devices (n,) of 1 a device.
     """
 
@@ -91,6 +112,8 @@ class Partial(msgspec.Struct):
     trends: TrendCounts
     devices: int
     """Devices with patterns, each counted once."""
+    sharing: Sharing = "patterns"
+    """Which BOUNDS its devices keep."""
 
 
 class Prototypes(msgspec.Struct):

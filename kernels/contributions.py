@@ -2,9 +2,10 @@
 
 The contribution of a device is a pure function of its patterns as they are. So a change is the old contribution taken
 out and the new one put in, and the sums stay, bit for bit, what a recomputation gives. Ranges: `kernels.sums`.
+How much a device can give is bounded twice: by the buckets that it counts in (`heaviest`) and by a cap in each.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,36 @@ def empty_totals(buckets: int, d: int) -> Totals:
 
 
 @compiled
+def heaviest(
+    starts: npt.NDArray[np.int64],
+    rows: Rows,
+    buckets: Rows,
+    rates: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.uint32],
+    samples_cap: int,
+    buckets_max: int,
+) -> Any:
+    """The rows of each device in those `buckets_max` buckets in which its patterns weigh most: starts and rows anew.
+
+    Arguments as of `contribute`. Of buckets that weigh the same the lower numbers are taken; rows keep their order.
+    About 1 ns x the square of a device's patterns; nothing for a device that has no more than `buckets_max` of them.
+    Twin: `heaviest`.
+    """
+    chosen_starts = np.zeros(starts.shape[0], np.int64)
+    chosen = np.empty(rows.shape[0], np.int32)
+    n = 0
+    for device in range(starts.shape[0] - 1):
+        own = rows[starts[device] : starts[device + 1]]
+        first, weights = _weigh(own, buckets, rates, counts, samples_cap)
+        for i in range(own.shape[0]):
+            if own.shape[0] <= buckets_max or _heavier(first[i], own, buckets, weights) < buckets_max:
+                chosen[n] = own[i]
+                n += 1
+        chosen_starts[device + 1] = n
+    return chosen_starts, chosen[:n]
+
+
+@compiled
 def contribute(
     totals: Totals,
     starts: npt.NDArray[np.int64],
@@ -49,16 +80,17 @@ def contribute(
     """Add (sign 1) or take out (sign -1) the contributions of devices: device i has the rows starts[i]:starts[i + 1].
 
     starts (m + 1,) int64, rows (n,) int32; per row buckets (N,) int32, codes (N, d) int8, inv (N,) float32 1/|code|,
-    rates (N,) float32, counts (N,) uint32. A pattern weighs w = `contribution_weight`; where the patterns of a device
-    in one bucket weigh W > device_cap together, each weighs w x device_cap // W. About 0.1 us a pattern; for one device
-    in the order of its patterns x its buckets. Twin: `contribute`.
+    rates (N,) float32, counts (N,) uint32. A pattern has s = min(count, samples_cap) x 2^8 samples and weighs w =
+    `contribution_weight` <= s; where the patterns of a device in one bucket have S > device_cap samples together, both
+    are scaled: s x device_cap // S, w x device_cap // S. About 0.1 us a pattern; for one device in the order of its
+    patterns x its buckets. Twin: `contribute`.
     """
     fixed = np.empty(codes.shape[1], np.int32)
     for device in range(starts.shape[0] - 1):
         own = rows[starts[device] : starts[device + 1]]
         for i in range(own.shape[0]):
             bucket = buckets[own[i]]
-            total = _weight_from(i, own, bucket, buckets, rates, counts, samples_cap)
+            total = _samples_from(i, own, bucket, buckets, counts, samples_cap)
             if total < 0:
                 continue
             totals.devices[bucket] += sign
@@ -66,7 +98,7 @@ def contribute(
                 row = own[j]
                 if buckets[row] == bucket:
                     weight = contribution_weight(rates[row], counts[row], samples_cap)
-                    samples = min(np.int64(counts[row]), np.int64(samples_cap)) * WEIGHT_SCALE
+                    samples = _samples(counts[row], samples_cap)
                     if total > device_cap:
                         weight = weight * device_cap // total
                         samples = samples * device_cap // total
@@ -76,24 +108,56 @@ def contribute(
                     _add_embedding(totals.sums, bucket, codes, row, inv[row], sign * weight, fixed)
 
 
-@inlined
-def _weight_from(
-    i: int,
+@compiled
+def _weigh(
     own: Rows,
-    bucket: int,
     buckets: Rows,
     rates: npt.NDArray[np.float32],
     counts: npt.NDArray[np.uint32],
     samples_cap: int,
+) -> Any:
+    """For each of the rows own (m,) the place of the first in its bucket; and at that place what all there weigh.
+
+    Both (m,) int64; the weight is -1 at the other places.
+    """
+    first = np.arange(own.shape[0])
+    weights = np.full(own.shape[0], -1, np.int64)
+    for i in range(own.shape[0]):
+        j = 0
+        while buckets[own[j]] != buckets[own[i]]:
+            j += 1
+        first[i] = j
+        weights[j] = max(weights[j], 0) + contribution_weight(rates[own[i]], counts[own[i]], samples_cap)
+    return first, weights
+
+
+@inlined
+def _heavier(i: int, own: Rows, buckets: Rows, weights: Counts) -> int:
+    """How many buckets come before that of own[i]: they weigh more by weights (m,), or the same with a lower number."""
+    before = 0
+    for j in range(own.shape[0]):
+        lower = weights[j] == weights[i] and buckets[own[j]] < buckets[own[i]]
+        before += weights[j] > weights[i] or lower
+    return before
+
+
+@inlined
+def _samples_from(
+    i: int, own: Rows, bucket: int, buckets: Rows, counts: npt.NDArray[np.uint32], samples_cap: int
 ) -> int:
-    """What the rows own (m,) weigh together in the bucket, if the first of them there is own[i]; else -1."""
+    """Samples of the rows own (m,) in the bucket, if the first of them there is own[i]; else -1."""
     total = 0
     for j in range(own.shape[0]):
         if buckets[own[j]] == bucket:
             if j < i:
                 return -1
-            total += contribution_weight(rates[own[j]], counts[own[j]], samples_cap)
+            total += _samples(counts[own[j]], samples_cap)
     return total
+
+
+@inlined
+def _samples(count: np.uint32, samples_cap: int) -> int:
+    return int(min(np.int64(count), np.int64(samples_cap)) * WEIGHT_SCALE)
 
 
 @inlined

@@ -187,6 +187,21 @@ def finish(sums: Array, weights: Array) -> Array:
     return np.where(kept, exact / np.where(kept, norms, 1), 0).astype(np.float32)
 
 
+def heaviest(
+    starts: Array, rows: Array, buckets: Array, rates: Array, counts: Array, samples_cap: int, buckets_max: int
+) -> tuple[Array, Array]:
+    """Buckets sorted by what the device's patterns weigh in them, the first few kept."""
+    kept: list[list[int]] = []
+    for first, stop in itertools.pairwise(starts.tolist()):
+        weights: defaultdict[int, int] = defaultdict(int)
+        for row in rows[first:stop].tolist():
+            weights[int(buckets[row])] += contribution_weight(rates[row], counts[row], samples_cap)
+        best = sorted(weights, key=lambda bucket: (-weights[bucket], bucket))[:buckets_max]
+        kept.append([row for row in rows[first:stop].tolist() if buckets[row] in best])
+    ends = [0, *itertools.accumulate(map(len, kept))]
+    return np.array(ends, np.int64), np.array([row for own in kept for row in own], np.int32)
+
+
 def contribute(
     totals: Any,
     starts: Array,
@@ -207,7 +222,7 @@ def contribute(
             members = [row for row in own if buckets[row] == bucket]
             weights = [contribution_weight(rates[row], counts[row], samples_cap) for row in members]
             samples = [min(int(counts[row]), samples_cap) * 256 for row in members]
-            if (total := sum(weights)) > device_cap:
+            if (total := sum(samples)) > device_cap:
                 weights = [weight * device_cap // total for weight in weights]
                 samples = [sample * device_cap // total for sample in samples]
             totals.weights[bucket] += sign * sum(weights)

@@ -67,9 +67,11 @@ def _warm_sums() -> None:
 def _warm_contributions() -> None:
     one = np.ones(1, np.float32)
     of_rows = (np.zeros(1, np.int32), np.ones((1, DIM), np.int8), one, one, np.ones(1, np.uint32))
-    contributions.contribute(
-        contributions.empty_totals(1, DIM), np.array([0, 1]), np.zeros(1, np.int32), *of_rows, 1_000, 1_000, 1
+    buckets, _, _, rates, counts = of_rows
+    starts, rows = contributions.heaviest(
+        np.array([0, 1]), np.zeros(1, np.int32), buckets, rates, counts, 1_000, buckets_max=1
     )
+    contributions.contribute(contributions.empty_totals(1, DIM), starts, rows, *of_rows, 1_000, 1_000, 1)
 
 
 def _warm_keytable() -> None:

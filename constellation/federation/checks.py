@@ -10,8 +10,8 @@ import numpy as np
 
 from constellation.federation.contexts import packed
 from constellation.federation.terms import RefusedPartial, RoundTerms
-from constellation.limits import CONTENT_ID_BYTES_MAX, CONTEXT_STRING_BYTES_MAX, DEVICE_WEIGHT_MAX, UNIX_SECONDS_MAX
-from constellation.rounds import GENRE_HINT, BucketSums, ContextCounts, Partial, TrendCounts
+from constellation.limits import CONTENT_ID_BYTES_MAX, CONTEXT_STRING_BYTES_MAX, UNIX_SECONDS_MAX
+from constellation.rounds import BOUNDS, GENRE_HINT, BucketSums, ContextCounts, Partial, TrendCounts
 from kernels.sums import PATTERNS_MAX, SAMPLES_CAP_MAX, UNIT, WEIGHT_SCALE, WEIGHT_SUM_LIMIT
 
 SAMPLES_MAX = SAMPLES_CAP_MAX * WEIGHT_SCALE
@@ -35,6 +35,7 @@ def _wrongs(partial: Partial, terms: RoundTerms) -> Iterator[str]:
         "round": terms.round,
         "map_epoch": terms.map_epoch,
         "codebook_version": terms.codebook_version,
+        "sharing": terms.sharing,
     }
     for name, wanted in expected.items():
         if (given := getattr(partial, name)) != wanted:
@@ -60,8 +61,8 @@ def _wrong_buckets(given: BucketSums, terms: RoundTerms) -> Iterator[str]:
         yield f"buckets: expected samples of at most {SAMPLES_MAX} a pattern"
     if (given.weights < 0).any() or (given.weights > given.samples).any():
         yield "buckets: expected weights from 0 to the samples"
-    if (given.weights > given.devices * DEVICE_WEIGHT_MAX).any():
-        yield f"buckets: expected weights of at most {DEVICE_WEIGHT_MAX} a device"
+    if (given.samples > given.devices * BOUNDS[terms.sharing].samples).any():
+        yield f"buckets: expected samples of at most {BOUNDS[terms.sharing].samples} a device"
     weight_max = WEIGHT_SUM_LIMIT // len(terms.shards) - 1
     if (given.weights > weight_max).any():
         yield f"buckets: expected weights of at most {weight_max}, so that {len(terms.shards)} shards fit into int64"

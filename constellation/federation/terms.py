@@ -4,9 +4,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from constellation.rounds import GLOBAL
+from constellation.rounds import GLOBAL, Sharing
 
 HOUR_S = 3_600
+MIN_DEVICES: dict[Sharing, int] = {"patterns": 1, "aggregates": 20}
+"""`RoundTerms.min_devices` where nothing else was chosen."""
 
 
 class RefusedPartial(Exception):
@@ -27,6 +29,7 @@ class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
     codebook_version: int
     buckets: int
     shards: dict[str, str]
+    sharing: Sharing = "patterns"
     min_source_count: int = 3
     min_devices: int = 1
     trends_max: int = 1_000

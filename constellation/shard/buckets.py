@@ -6,16 +6,17 @@ sums under the one before go on. Part of `shard.shard`.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation.codebook import Codebook
-from constellation.limits import DEVICE_WEIGHT_MAX, WEIGHT_COUNT_CAP
+from constellation.limits import WEIGHT_COUNT_CAP
 from constellation.model import DIM, Rows
-from constellation.rounds import BucketSums
+from constellation.rounds import BucketSums, ContributionBounds
 from constellation.shard import memory
 from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
 from kernels import chains
-from kernels.contributions import contribute, empty_totals
+from kernels.contributions import contribute, empty_totals, heaviest
 
 PATTERNS_PER_STEP = 64
 """Of one step of `settle`, about: 0.7 ms for 1,024 centroids."""
@@ -26,8 +27,8 @@ _NONE = 0
 class Buckets:
     """The buckets of one codebook and their sums. No device counts until `settle` came to it."""
 
-    def __init__(self, codebook: Codebook, devices: Devices, patterns: Patterns) -> None:
-        self.codebook = codebook
+    def __init__(self, codebook: Codebook, devices: Devices, patterns: Patterns, bounds: ContributionBounds) -> None:
+        self.codebook, self.bounds = codebook, bounds
         self._devices, self._patterns = devices, patterns
         self._at: Rows = memory.column(len(patterns.codes), np.int32)
         """Per pattern 1 + the number of its bucket, or _NONE."""
@@ -68,6 +69,19 @@ class Buckets:
         """Bucket numbers (n,) int32 of patterns, -1 where they are not known."""
         return self._at[rows] - 1
 
+    def counted(self, devices: Rows) -> tuple[npt.NDArray[np.int64], Rows]:
+        """The patterns of devices (n,) that count: starts (n + 1,) and rows (m,) as of `chains.rows_of_many`."""
+        patterns = self._patterns
+        starts, rows = chains.rows_of_many(self._devices.first, patterns.following, devices)
+        unknown = rows[self._at[rows] == _NONE]
+        if len(unknown):
+            self._at[unknown] = 1 + self.codebook.buckets(patterns.codes[unknown])
+        of_rows = self._at, patterns.rates, patterns.counts
+        chosen: tuple[npt.NDArray[np.int64], Rows] = heaviest(
+            starts, rows, *of_rows, WEIGHT_COUNT_CAP, self.bounds.buckets
+        )
+        return chosen
+
     def expect(self, rows: Rows, numbers: Rows) -> None:
         """The buckets (n,) of patterns that were put back, as `of` gave them under the same codebook."""
         known = (numbers >= 0) & (numbers < len(self.codebook))
@@ -81,10 +95,6 @@ class Buckets:
     def _count(self, devices: Rows, sign: int) -> None:
         """Count the patterns of those devices (n,) that are reached, once (1) or no longer (-1)."""
         patterns = self._patterns
-        reached = devices[devices < self._reached]
-        starts, rows = chains.rows_of_many(self._devices.first, patterns.following, reached)
-        unknown = rows[self._at[rows] == _NONE]
-        if len(unknown):
-            self._at[unknown] = 1 + self.codebook.buckets(patterns.codes[unknown])
+        starts, rows = self.counted(devices[devices < self._reached])
         columns = self._at, patterns.codes, patterns.inverse, patterns.rates, patterns.counts
-        contribute(self._totals, starts, rows, *columns, WEIGHT_COUNT_CAP, DEVICE_WEIGHT_MAX, sign)
+        contribute(self._totals, starts, rows, *columns, WEIGHT_COUNT_CAP, self.bounds.samples, sign)

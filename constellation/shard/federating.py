@@ -10,7 +10,7 @@ import numpy as np
 
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.rounds import FederationResult, Partial, TrendCounts
+from constellation.rounds import BOUNDS, FederationResult, Partial, Sharing, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
 from constellation.shard.tables import Tables
@@ -24,8 +24,9 @@ class Federating:
 
     def __init__(self, settings: Settings, tables: Tables, codebook: Codebook) -> None:
         self._shard_id, self._region = settings.shard_id, settings.region
+        self._sharing: Sharing = "aggregates" if settings.sharing == "aggregates" else "patterns"
         self._tables = tables
-        self._groups = [Buckets(codebook, tables.devices, tables.patterns)]
+        self._groups = [self._grouped_by(codebook)]
 
     @property
     def version(self) -> int:
@@ -37,7 +38,7 @@ class Federating:
         if any(buckets.codebook.version == codebook.version for buckets in self._groups):
             return
         self._keep([buckets for buckets in self._groups if buckets.codebook.version == self.version])
-        self._groups.append(Buckets(codebook, self._tables.devices, self._tables.patterns))
+        self._groups.append(self._grouped_by(codebook))
 
     @contextmanager
     def counted_anew(self, device: int) -> Iterator[None]:
@@ -56,7 +57,8 @@ class Federating:
         for buckets in self._groups:
             if buckets.complete and buckets.codebook.version == codebook_version:
                 given = yield from give(self._tables, buckets)
-                return Partial(self._shard_id, self._region, number, map_epoch, codebook_version, *given)
+                names = self._shard_id, self._region, number, map_epoch, codebook_version
+                return Partial(*names, *given, sharing=self._sharing)
         return None
 
     def publish(self, result: FederationResult, given: Partial | None) -> None:
@@ -67,6 +69,9 @@ class Federating:
             self._tables.trends.publish(result, NO_TRENDS, result.hour)
         else:
             self._tables.trends.publish(result, given.trends, given.hour)
+
+    def _grouped_by(self, codebook: Codebook) -> Buckets:
+        return Buckets(codebook, self._tables.devices, self._tables.patterns, BOUNDS[self._sharing])
 
     def _keep(self, wanted: list[Buckets]) -> None:
         """These groups alone; all of them, if these are none."""

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation.limits import TREND_ITEMS_PER_PARTIAL_MAX
 from constellation.model import Rows
@@ -22,9 +23,8 @@ from constellation.rounds import (
     TrendCounts,
 )
 from constellation.shard.buckets import Buckets
-from constellation.shard.contexts import WORDS
+from constellation.shard.contexts import WORDS, ContextTable
 from constellation.shard.tables import Tables
-from kernels import chains
 
 _PATTERNS_PER_STEP = 500
 _PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
@@ -60,17 +60,31 @@ def give(tables: Tables, buckets: Buckets) -> Generator[None, None, Given]:
 
 
 def _count_contexts(contexts: Contexts, tables: Tables, buckets: Buckets, devices: Rows) -> None:
-    """Count each device once for each string that a pattern of it has in a place in a bucket."""
+    """Count each device once for each string that a pattern of it has in a place in a bucket, within its bounds."""
     patterns = tables.patterns
-    starts, rows = chains.rows_of_many(tables.devices.first, patterns.following, devices)
+    starts, rows = buckets.counted(devices)
     owner = np.repeat(np.arange(len(devices)), np.diff(starts))
     words = patterns.words[rows]
     pattern, column = np.nonzero(words)
     keys = np.column_stack((owner[pattern], buckets.of(rows)[pattern], _PLACES[column], words[pattern, column]))
-    once = np.unique(keys[keys[:, 1] >= 0], axis=0)
-    distinct, counts = np.unique(once[:, 1:], axis=0, return_counts=True)
+    once, patterns_of = np.unique(keys, axis=0, return_counts=True)
+    told = once[_ranks(once, patterns_of, patterns.contexts) < buckets.bounds.strings]
+    distinct, counts = np.unique(told[:, 1:], axis=0, return_counts=True)
     for (bucket, place, word), count in zip(distinct.tolist(), counts.tolist(), strict=True):
         contexts[bucket, place, patterns.contexts.string(word)] += count
+
+
+def _ranks(keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], table: ContextTable) -> npt.NDArray[np.int64]:
+    """(n,) ranks by count (n,), then name, of distinct keys (n, 4) among those of the same owner, bucket and place."""
+    words, word_of = np.unique(keys[:, 3], return_inverse=True)
+    by_name = sorted(range(len(words)), key=[table.string(word) for word in words.tolist()].__getitem__)
+    name_ranks = np.argsort(by_name)
+    order = np.lexsort((name_ranks[word_of], -counts, *keys[:, 2::-1].T))
+    is_first = np.diff(keys[order, :3], axis=0, prepend=-1).any(axis=1)
+    starts = np.maximum.accumulate(np.where(is_first, np.arange(len(keys)), 0))
+    ranks = np.empty(len(keys), np.int64)
+    ranks[order] = np.arange(len(keys)) - starts
+    return ranks
 
 
 def _columns(contexts: Contexts) -> ContextCounts:

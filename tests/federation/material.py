@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from constellation.federation import RoundTerms
-from constellation.limits import DEVICE_WEIGHT_MAX, WEIGHT_COUNT_CAP
+from constellation.limits import WEIGHT_COUNT_CAP
 from constellation.model import DIM, Codes
-from constellation.rounds import BucketSums, ContextCounts, Partial, TrendCounts
+from constellation.rounds import BOUNDS, BucketSums, ContextCounts, Partial, TrendCounts
 from kernels.codes import inverse_norms, requantise
 from kernels.contributions import contribute, empty_totals
 from kernels.trends import HOURS
@@ -70,7 +70,7 @@ def partial(number: int, devices: Sequence[Device], region: str = REGIONS[0]) ->
         n = len(device.buckets)
         ends, rows = np.array([0, n]), np.arange(n, dtype=np.int32)
         columns = (device.buckets, device.codes, inverse_norms(device.codes), device.rates, device.counts)
-        contribute(totals, ends, rows, *columns, WEIGHT_COUNT_CAP, DEVICE_WEIGHT_MAX, 1)
+        contribute(totals, ends, rows, *columns, WEIGHT_COUNT_CAP, BOUNDS["patterns"].samples, 1)
         buckets = device.buckets.tolist()
         words.update(
             {(b, place, w) for b, own in zip(buckets, device.words, strict=True) for place, w in enumerate(own)}

@@ -56,7 +56,7 @@ def heavy(lying: Partial) -> None:
     lying.buckets.samples[0] = lying.buckets.weights[0] = WEIGHT_SUM_LIMIT // SHARDS
 
 
-def heavier_than_its_devices(lying: Partial) -> None:
+def more_samples_than_devices_have(lying: Partial) -> None:
     lying.buckets.patterns[0], lying.buckets.devices[0] = 9, 2
     lying.buckets.samples[0] = lying.buckets.weights[0] = 512_001
 
@@ -79,6 +79,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "another round": (field("round", 8), "round: expected 7, got 8"),
     "another map": (field("map_epoch", 1), "map_epoch: expected 2, got 1"),
     "another codebook": (field("codebook_version", 4), "codebook_version: expected 3, got 4"),
+    "what patterns are shared by": (field("sharing", "aggregates"), "sharing: expected patterns, got aggregates"),
     "no hour": (field("hour", -1), "hour"),
     "an hour beyond int64": (field("hour", 1 << 63), "hour"),
     "fewer devices than a bucket has": (field("devices", 0), "devices: 0 cannot"),
@@ -92,7 +93,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "more samples than patterns give": (more_samples_than_a_pattern_gives, "samples of at most 262144 a pattern"),
     "negative weight": (cell("buckets", "weights", -1), "weights from 0"),
     "more weight than samples": (more("buckets", "weights", "samples"), "weights from 0 to the samples"),
-    "more weight than devices have": (heavier_than_its_devices, "at most 256000 a device"),
+    "more samples than devices have": (more_samples_than_devices_have, "at most 256000 a device"),
     "weights that could overflow": (heavy, "so that 9 shards fit into int64"),
     "a sum that is too long": (long_sum(1), "sums of at most 16384 times"),
     "a negative sum that is too long": (long_sum(-1), "sums of at most 16384 times"),

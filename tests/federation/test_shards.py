@@ -39,7 +39,7 @@ def give(shard: Shard) -> Partial:
             return decode_partial(encode(end.value))
 
 
-def merged(partials: list[Partial], now: float = START, **more: int) -> FederationResult:
+def merged(partials: list[Partial], now: float = START, **more: Any) -> FederationResult:
     shards = {partial.shard_id: partial.region for partial in partials}
     terms = RoundTerms(
         round=1, at=int(now), map_epoch=1, codebook_version=BOOK.version, buckets=len(BOOK), shards=shards, **more
@@ -111,7 +111,7 @@ def test_aggregates_give_nobody_a_pattern_of_a_device() -> None:
         watch(shard, device, device * 3, 50)
     for device in (0, 99):
         assert len(shard.answer(id_of(device), EVERYTHING).similar) == 0
-    shard.publish(merged([give(shard)]), give(shard))
+    shard.publish(merged([give(shard)], sharing="aggregates"), give(shard))
     for device in (0, 99):
         assert shard.answer(id_of(device), EVERYTHING).prototypes.keys() == {0}
 

@@ -50,6 +50,24 @@ def test_contribute_agrees_with_twin(n: int, device_cap: int) -> None:
     equal(got, wanted)
 
 
+@pytest.mark.parametrize("n", [0, 1, 40])
+@pytest.mark.parametrize("buckets_max", [0, 1, 2, BUCKETS, 255])
+def test_heaviest_agrees_with_twin(n: int, buckets_max: int) -> None:
+    for seed in range(5):
+        starts, rows = devices(seed, n)
+        buckets, _, _, rates, counts = columns(seed, n)
+        given = starts, rows, buckets, rates, counts, CAP, buckets_max
+        for got, wanted in zip(contributions.heaviest(*given), reference.heaviest(*given), strict=True):
+            same(got, wanted)
+
+
+def test_of_buckets_that_weigh_the_same_the_lower_numbers_are_taken() -> None:
+    buckets, rates, counts = np.array([3, 1, 2, 1], np.int32), np.ones(4, np.float32), np.array([4, 2, 4, 2], np.uint32)
+    rows = np.arange(4, dtype=np.int32)
+    _, chosen = contributions.heaviest(np.array([0, 4]), rows, buckets, rates, counts, CAP, 2)
+    assert chosen.tolist() == [1, 2, 3]
+
+
 def test_what_was_given_is_taken_back_to_the_last_bit() -> None:
     totals = empty_totals(BUCKETS, SHORT)
     for sign in (1, -1):
@@ -59,16 +77,18 @@ def test_what_was_given_is_taken_back_to_the_last_bit() -> None:
     equal(totals, empty_totals(BUCKETS, SHORT))
 
 
-def test_a_device_weighs_no_more_than_its_cap() -> None:
-    """However many patterns it has in a bucket; and a bucket has it once."""
+@pytest.mark.parametrize("rate", [1, 0])
+def test_a_device_gives_no_more_than_its_cap(rate: int) -> None:
+    """However many patterns it has in a bucket, and whether they succeed or not; and a bucket has it once."""
     n = 30
     _, codes, inv, _, _ = columns(3, n)
     totals = empty_totals(BUCKETS, SHORT)
-    ones, many = np.ones(n, np.float32), np.full(n, 1_000_000, np.uint32)
+    rates, many = np.full(n, rate, np.float32), np.full(n, 1_000_000, np.uint32)
     rows = np.arange(n, dtype=np.int32)
     contributions.contribute(
-        totals, np.array([0, n]), rows, np.ones(n, np.int32), codes, inv, ones, many, CAP, DEVICE_CAP, 1
+        totals, np.array([0, n]), rows, np.ones(n, np.int32), codes, inv, rates, many, CAP, DEVICE_CAP, 1
     )
-    assert DEVICE_CAP - n < totals.weights[1] <= DEVICE_CAP and totals.devices.tolist() == [0, 1, 0, 0]
+    assert DEVICE_CAP - n < totals.samples[1] <= DEVICE_CAP and totals.devices.tolist() == [0, 1, 0, 0]
+    assert totals.weights[1] == rate * totals.samples[1]
     assert totals.patterns[1] == n
     assert np.abs(totals.sums[1]).max() <= totals.weights[1] << 14

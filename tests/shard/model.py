@@ -45,6 +45,7 @@ class ModelShard:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._aggregates = settings.sharing == "aggregates"
         self.devices: dict[bytes, Device] = {}
         self.clock = 0
         self.tombstones: dict[bytes, int] = {}
@@ -100,6 +101,10 @@ class ModelShard:
         self.clock = max(self.clock, int(now))
         return sum(self.clock - device.synced_at < ACTIVE_S for device in self.devices.values())
 
+    def available(self, asking: bytes) -> list[Pattern]:
+        """What a device may get."""
+        return self.prototypes + ([] if self._aggregates else self.served(asking))
+
     def served(self, asking: bytes | None = None) -> list[Pattern]:
         """What all devices but the asking one let others have."""
         return [
@@ -113,17 +118,15 @@ class ModelShard:
     def sums(self, codebook: Codebook) -> dict[int, tuple[list[int], int, int, int, int]]:
         """By bucket: weighted embeddings, weight, samples, patterns and devices, as `rounds.BucketSums` says."""
         sums: dict[int, tuple[list[int], int, int, int, int]] = {}
+        cap = 25_600 if self._aggregates else 256_000
         for device in self.devices.values():
-            grouped: dict[int, list[Stored]] = {}
-            for stored in device.patterns.values():
-                grouped.setdefault(_bucket(codebook, stored), []).append(stored)
-            for bucket, members in grouped.items():
+            for bucket, members in self._grouped(device, codebook).items():
                 vector, weight, samples, patterns, devices = sums.get(bucket, ([0] * DIM, 0, 0, 0, 0))
-                total = sum(_contribution(stored) for stored in members)
+                total = sum(map(_samples, members))
                 for stored in members:
-                    share, seen = _contribution(stored), min(stored.count, 1_000) * 256
-                    if total > 256_000:
-                        share, seen = share * 256_000 // total, seen * 256_000 // total
+                    share, seen = _contribution(stored), _samples(stored)
+                    if total > cap:
+                        share, seen = share * cap // total, seen * cap // total
                     vector = [x + share * e for x, e in zip(vector, _embedding(stored), strict=True)]
                     weight, samples, patterns = weight + share, samples + seen, patterns + 1
                 sums[bucket] = vector, weight, samples, patterns, devices + 1
@@ -133,14 +136,24 @@ class ModelShard:
         """Devices by bucket, place and string."""
         counted: Counter[tuple[int, int, str]] = Counter()
         for device in self.devices.values():
-            once = set()
-            for stored in device.patterns.values():
-                known = stored.context
-                words = [(0, known.time_of_day), (1, known.day_of_week), (2, known.content_type)]
-                words += [(3, hint) for hint in known.genre_hints]
-                once |= {(_bucket(codebook, stored), place, word) for place, word in words if word}
-            counted.update(once)
+            words: dict[tuple[int, int], Counter[str]] = {}
+            for bucket, members in self._grouped(device, codebook).items():
+                for known in (stored.context for stored in members):
+                    told = {(0, known.time_of_day), (1, known.day_of_week), (2, known.content_type)}
+                    for place, word in told | {(3, hint) for hint in known.genre_hints}:
+                        words.setdefault((bucket, place), Counter()).update({word} - {""})
+            for (bucket, place), of in words.items():
+                ranked = sorted((-count, word) for word, count in of.items())
+                counted.update((bucket, place, word) for _, word in ranked[: 1 if self._aggregates else None])
         return counted
+
+    def _grouped(self, device: Device, codebook: Codebook) -> dict[int, list[Stored]]:
+        """The patterns by bucket, of those that the device counts in."""
+        grouped: dict[int, list[Stored]] = {}
+        for stored in device.patterns.values():
+            grouped.setdefault(_bucket(codebook, stored), []).append(stored)
+        heaviest = sorted(grouped, key=lambda bucket: (-sum(map(_contribution, grouped[bucket])), bucket))
+        return {bucket: grouped[bucket] for bucket in heaviest[: 4 if self._aggregates else None]}
 
     def _take(self, patterns: dict[bytes, Stored], request: SyncRequest, now_s: int) -> Accepted:
         accepted = Accepted()
@@ -189,7 +202,11 @@ def _bucket(codebook: Codebook, stored: Stored) -> int:
 
 def _contribution(stored: Stored) -> int:
     """A float32 times 18 bits: exact, so that the rounding to even is the only one."""
-    return round(Fraction(float(np.float32(stored.rate))) * min(stored.count, 1_000) * 256)
+    return round(Fraction(float(np.float32(stored.rate))) * _samples(stored))
+
+
+def _samples(stored: Stored) -> int:
+    return min(stored.count, 1_000) * 256
 
 
 def _embedding(stored: Stored) -> list[int]:

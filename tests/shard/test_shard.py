@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import structs
 
+from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.digest import answer_digest
 from constellation.errors import Problem
@@ -29,6 +30,11 @@ COUNTS = (1, 10, 900, 1_000, 1_001, 999_999, 1_000_000)
 numbers = st.integers(0, IDS - 1)
 rates, counts = st.sampled_from(RATES), st.sampled_from(COUNTS)
 changes = st.tuples(numbers, rates, counts)
+
+
+def book(version: int) -> Codebook:
+    """With more buckets than a device counts in where aggregates are shared."""
+    return codebook(version, size=7 + version)
 
 
 class Snapshot:
@@ -56,11 +62,12 @@ class Snapshot:
 class ShardMachine(RuleBasedStateMachine):
     """Few devices that share few ids and embeddings, on a shard with room for fewer; its twin hears the same."""
 
+    bounds = settings(devices=DEVICES - 1, patterns=14, per_device=4)
+
     def __init__(self) -> None:
         super().__init__()
-        self.bounds = bounds = settings(devices=DEVICES - 1, patterns=14, per_device=4)
-        self.model = ModelShard(bounds)
-        self.shard, self.twin = restored(bounds, []), restored(bounds, [])
+        self.model = ModelShard(self.bounds)
+        self.shard, self.twin = restored(self.bounds, []), restored(self.bounds, [])
         self.now = float(START)
         self.version = 0
         self.records: list[bytes] = []
@@ -116,7 +123,7 @@ class ShardMachine(RuleBasedStateMachine):
     def restart_from_snapshot(self) -> None:
         """Pieces of different moments, and on them every record since the first: it is all there."""
         for number in range(2):
-            shard = Shard(self.bounds, tombstone_key=TOMBSTONE_KEY, codebook=codebook(1, size=2))
+            shard = Shard(self.bounds, tombstone_key=TOMBSTONE_KEY, codebook=book(1))
             if number:
                 shard.expect(self.snapshot.layout)
             for change, places in self.snapshot.taken:
@@ -155,7 +162,7 @@ class ShardMachine(RuleBasedStateMachine):
     @rule(version=st.integers(1, 4))
     def change_the_codebook(self, version: int) -> None:
         for shard in (self.shard, self.twin):
-            shard.use(codebook(version, size=version + 1))
+            shard.use(book(version))
 
     @rule(
         drawn=st.lists(st.tuples(st.integers(0, 4), rates, st.integers(1, 3)), max_size=6),
@@ -221,7 +228,7 @@ class ShardMachine(RuleBasedStateMachine):
     def everybody_gets_what_others_serve(self) -> None:
         for number in range(DEVICES + 1):
             device_id = id_of(number)
-            available = self.model.served(device_id) + self.model.prototypes
+            available = self.model.available(device_id)
             answer = self.shard.answer(device_id, EVERYTHING)
             assert Counter(patterns_of(answer.similar)) == Counter(available)
             _check_answer(answer, self.shard.global_version)
@@ -250,11 +257,10 @@ class ShardMachine(RuleBasedStateMachine):
                 sums, contexts = partial.buckets, partial.contexts
                 columns = sums.sums, sums.weights, sums.samples, sums.patterns, sums.devices
                 got = dict(zip(sums.numbers.tolist(), zip(*(c.tolist() for c in columns), strict=True), strict=True))
-                book = codebook(version, size=version + 1)
-                assert got == self.model.sums(book)
+                assert got == self.model.sums(book(version))
                 strings = [contexts.strings[number] for number in contexts.string_of.tolist()]
                 keys = zip(contexts.buckets.tolist(), contexts.places.tolist(), strings, strict=True)
-                assert dict(zip(keys, contexts.counts.tolist(), strict=True)) == self.model.contexts(book)
+                assert dict(zip(keys, contexts.counts.tolist(), strict=True)) == self.model.contexts(book(version))
                 assert partial.devices == sum(bool(device.patterns) for device in self.model.devices.values())
 
     @invariant()
@@ -291,7 +297,7 @@ def _check_answer(answer: Answer, version: int) -> None:
 
 def restored(bounds: Settings, changes: list[Change]) -> Shard:
     """A shard that was told these changes, with the tombstones' key of every other one here."""
-    shard = Shard(bounds, tombstone_key=TOMBSTONE_KEY, codebook=codebook(1, size=2))
+    shard = Shard(bounds, tombstone_key=TOMBSTONE_KEY, codebook=book(1))
     for change in changes:
         shard.restore(change)
     for _ in shard.restored():
@@ -308,8 +314,16 @@ def _as_sets(answer: Answer) -> Any:
     return Counter(patterns_of(answer.similar)), Counter(answer.trending), answer.digest
 
 
-ShardMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=25, deadline=None)
+class AggregatingMachine(ShardMachine):
+    """Devices with more buckets than they count in, that get aggregates only."""
+
+    bounds = structs.replace(settings(devices=DEVICES - 1, patterns=20, per_device=7), sharing="aggregates")
+
+
+for machine, examples in ((ShardMachine, 60), (AggregatingMachine, 30)):
+    machine.TestCase.settings = hypothesis_settings(max_examples=examples, stateful_step_count=25, deadline=None)
 test_shard_agrees_with_a_dict: Any = ShardMachine.TestCase
+test_shard_of_aggregates_agrees_with_a_dict: Any = AggregatingMachine.TestCase
 
 
 def test_a_shard_that_was_told_the_same_answers_the_same(rng: np.random.Generator) -> None:
