@@ -41,16 +41,17 @@ async def show(
     console: Console, urls: Sequence[str], session: aiohttp.ClientSession, tvs: Sequence[Tv], films: Films
 ) -> None:
     """The shards, what a TV of the first has from the others, and the trends of every region."""
-    shards = (await _get(session, f"{urls[0]}/api/v1/shards"))["shards"]
+    shards = sorted((await _get(session, f"{urls[0]}/api/v1/shards"))["shards"], key=lambda shard: str(shard["id"]))
+    first = shards[0]["url"]
     stats = [await _get(session, f"{shard['url']}/api/v1/stats") for shard in shards]
     console.print(_shards(shards, stats))
-    info = await _get(session, f"{urls[0]}/api/v1/info")
-    async with session.get(f"{urls[0]}/api/v1/codebook/{info['codebook_version']}") as response:
+    info = await _get(session, f"{first}/api/v1/info")
+    async with session.get(f"{first}/api/v1/codebook/{info['codebook_version']}") as response:
         codebook = decode(await response.read())
     _show_foreign(console, shards[0], tvs, films, codebook)
     regions = [*dict.fromkeys(shard["region"] for shard in shards), GLOBAL]
     trends = [
-        (await _get(session, f"{urls[0]}/api/v1/trending?region={region}&limit={TRENDS_SHOWN}"))["trending"]
+        (await _get(session, f"{first}/api/v1/trending?region={region}&limit={TRENDS_SHOWN}"))["trending"]
         for region in regions
     ]
     console.print(_trends(regions, trends, films))
