@@ -46,6 +46,7 @@ async def _run(settings: Settings) -> int:
         coordinator = settings.coordinator_url
         if coordinator == NONE:
             coordinator = await make_database(server.url, COORDINATOR)
+        print(f"coordinator at {coordinator}", flush=True)
         shards = [shard_settings(settings, i) for i in range(settings.shards)]
         commands = {}
         for shard in shards:

@@ -1,4 +1,4 @@
-"""`constellation codebook show | train`: what is in a codebook, and another one trained on what shards serve."""
+"""`constellation codebook show | train | publish`: what is in one, another trained on what shards serve, for all."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ SHOWN_ON = 10_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="show | train")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="show | train | publish")
     show = actions.add_parser("show", help="what is in a codebook", allow_abbrev=False)
     show.add_argument("file", type=Path, nargs="?", metavar="FILE", help="default: the one that ships")
     _add_urls(show, "count the buckets of patterns that these shards serve", required=False)
@@ -31,15 +31,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--size", type=whole(1, 1 << 16), default=1_024, metavar="K", help="centroids (%(default)s)")
     train.add_argument("--seed", type=whole(0, 1 << 32), default=1, metavar="N", help="default %(default)s")
     train.set_defaults(act=_train)
+    publish = actions.add_parser("publish", help="have every shard of a federation change over", allow_abbrev=False)
+    publish.add_argument("file", type=Path, metavar="FILE", help="as train wrote it")
+    publish.add_argument("--coordinator-url", required=True, metavar="URL", help="the federation's PostgreSQL")
+    publish.set_defaults(act=_publish)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from constellation.client import SyncFailed
     from constellation.codebook import WrongCodebook
+    from constellation.federation.database import Refused
+    from constellation.storage.connections import DatabaseUnavailable, WrongDatabase
 
     try:
         arguments.act(arguments)
-    except (WrongCodebook, SyncFailed, OSError) as error:
+    except (WrongCodebook, SyncFailed, Refused, DatabaseUnavailable, WrongDatabase, OSError) as error:
         print(f"constellation codebook {arguments.action}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -85,6 +91,21 @@ def _show(arguments: argparse.Namespace) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from constellation.codebook import load
+    from constellation.federation.database import connected
+
+    codebook = load(arguments.file)
+
+    async def publish() -> None:
+        async with connected(arguments.coordinator_url) as database:
+            await database.check()
+            await database.publish_codebook(codebook)
+
+    asyncio.run(publish())
+    print(f"codebook {codebook.version} is published; shards group their patterns by it in the background")
 
 
 def _train(arguments: argparse.Namespace) -> None:

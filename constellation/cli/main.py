@@ -19,7 +19,7 @@ COMMANDS = {
     "fleet": "simulate TVs against a URL",
     "demo": "run a shard and a fleet against it, for two minutes",
     "backup": "write what a shard keeps to one file, while it serves",
-    "codebook": "show a codebook, or train another on what shards serve",
+    "codebook": "show a codebook, train another on what shards serve, publish it",
     "worker": "run the rounds of a federation",
     "rounds": "show the last rounds of a federation",
     "restore": "put a backup back into the database of a shard that is stopped",

@@ -5,7 +5,7 @@ times are the database's. The worker's side is `leading`.
 
 Constraints, what must hold:
 - A partial is kept while its round collects, once, of the round's map epoch and codebook version.
-- The map epoch grows with every change of who is a shard, or of whose a slot is.
+- The map epoch grows with every change of who is a shard and where, or of whose a slot is.
 - A published codebook or round never changes.
 What must fail: a shard in two regions, another codebook of the same version, a database of something else.
 """
@@ -125,10 +125,10 @@ class CoordinatorDatabase(Connections):
             raise Refused(f"region {GLOBAL!r} is that of trends over all regions: choose another --region")
         async with self.connection() as connection, connection.transaction():
             await connection.execute("SELECT FROM map FOR UPDATE")
-            known = await connection.fetchval("SELECT region FROM shards WHERE shard_id = $1", shard.shard_id)
-            if known not in (None, shard.region):
+            known = await connection.fetchrow("SELECT region, url FROM shards WHERE shard_id = $1", shard.shard_id)
+            if known is not None and known["region"] != shard.region:
                 raise Refused(
-                    f"shard {shard.shard_id} is one of region {known}, not of {shard.region}:"
+                    f"shard {shard.shard_id} is one of region {known['region']}, not of {shard.region}:"
                     " give its --region, or another --shard-id"
                 )
             await connection.execute(
@@ -141,7 +141,7 @@ class CoordinatorDatabase(Connections):
                 " ON CONFLICT DO NOTHING RETURNING slot",
                 *(shard.region, shard.shard_id, share * SLOTS // shares, (share + 1) * SLOTS // shares),
             )
-            if known is None or taken:
+            if known is None or known["url"] != shard.url or taken:
                 await connection.execute("UPDATE map SET epoch = epoch + 1")
 
     async def heartbeat(self, shard_id: str, map_epoch: int, devices: int, patterns: int, codebook_version: int) -> int:

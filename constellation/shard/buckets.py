@@ -82,11 +82,6 @@ class Buckets:
         )
         return chosen
 
-    def expect(self, rows: Rows, numbers: Rows) -> None:
-        """The buckets (n,) of patterns that were put back, as `of` gave them under the same codebook."""
-        known = (numbers >= 0) & (numbers < len(self.codebook))
-        self._at[rows[known]] = 1 + numbers[known]
-
     def sums(self) -> BucketSums:
         """What every bucket holds, as it is now; about 1 ms for 1,024 buckets."""
         used = np.flatnonzero(self._totals.patterns)

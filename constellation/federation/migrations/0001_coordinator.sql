@@ -1,7 +1,7 @@
 -- What the shards of a federation share. Times are the clock of this database, which all of them can see.
 
 CREATE TABLE map (
-    epoch bigint NOT NULL               -- one more with every change of who is a shard, or of whose a slot is
+    epoch bigint NOT NULL               -- one more with every change of who is a shard and where, or of whose a slot is
 );
 CREATE UNIQUE INDEX map_exactly_one ON map ((true));
 INSERT INTO map VALUES (0);
