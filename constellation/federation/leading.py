@@ -45,9 +45,9 @@ class Leadership:
         self._database, self._epoch = database, epoch
 
     async def release(self) -> None:
-        """Let another worker go on at once."""
+        """Let another worker go on at once; whatever this one still sends is refused."""
         async with self._step() as connection:
-            await connection.execute("UPDATE leases SET until = now() WHERE name = $1", LEASE)
+            await connection.execute("UPDATE leases SET epoch = epoch + 1, until = now() WHERE name = $1", LEASE)
 
     async def current(self) -> Current | None:
         async with self._step() as connection:
@@ -79,10 +79,7 @@ class Leadership:
     async def close_collecting(self, number: int) -> RoundRow | None:
         """At the deadline, or when every shard that lives has reported: merge what there is, abandon if nothing is."""
         async with self._step() as connection:
-            # Waits for reports that are being kept.
-            over = await connection.fetchval(
-                "SELECT deadline <= now() FROM rounds WHERE number = $1 FOR UPDATE", number
-            )
+            over = await connection.fetchval("SELECT deadline <= now() FROM rounds WHERE number = $1", number)
             reported, awaited = await connection.fetchrow(
                 "SELECT count(content), count(*) FILTER (WHERE content IS NULL AND heartbeat > now() -"
                 " make_interval(secs => $2)) FROM partials LEFT JOIN shards USING (shard_id) WHERE round = $1",
@@ -90,6 +87,9 @@ class Leadership:
             )
             if not over and (awaited or not reported):
                 return None
+            # Waits for reports that are being kept: they count, and none comes after them.
+            await connection.execute("SELECT FROM rounds WHERE number = $1 FOR UPDATE", number)
+            reported = await connection.fetchval("SELECT count(content) FROM partials WHERE round = $1", number)
             if not reported:
                 return await _end(connection, number, "abandoned", "no shard reported by the deadline")
             row = await connection.fetchrow(

@@ -21,6 +21,9 @@ from constellation.storage.connections import DatabaseUnavailable, retry_after_s
 
 _log = logging.getLogger(__name__)
 
+RELEASE_S_MAX = 2
+"""A database that does not answer by then finds out by itself that this worker is gone."""
+
 Refuse = Callable[[RefusedPartial], None]
 
 
@@ -56,7 +59,7 @@ class Worker:
         while True:
             pause_s = 0.0
             try:
-                row = await self._step()
+                row = await self.step()
                 self._failures, self.unavailable = 0, ""
                 if row is None:
                     pause_s = WORKER_POLL_S
@@ -66,9 +69,6 @@ class Worker:
             except NoRound as error:
                 self._say("no round can be opened", str(error))
                 pause_s = WORKER_POLL_S
-            except LeaseLost:
-                _log.warning("another worker leads")
-                self._lead = None
             except DatabaseUnavailable as error:
                 self._failures += 1
                 self.unavailable = str(error)
@@ -77,18 +77,30 @@ class Worker:
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Let another worker lead, and give up every connection."""
+        """Let another worker lead, and give up every connection; what is still running is cut off."""
         if self._lead is not None:
-            with contextlib.suppress(DatabaseUnavailable, LeaseLost):
-                await self._lead.release()
+            with contextlib.suppress(DatabaseUnavailable, LeaseLost, TimeoutError):
+                async with asyncio.timeout(RELEASE_S_MAX):
+                    await self._lead.release()
         if self._database is not None:
             await self._database.close()
 
-    async def _step(self) -> RoundRow | None:
-        """One step of the round that goes on, or the opening of the next; None if there is nothing to do yet."""
+    async def step(self) -> RoundRow | None:
+        """One step of the round that goes on, or the opening of the next; None if there is nothing to do yet.
+
+        Raises `NoRound`, `DatabaseUnavailable`, `WrongDatabase`.
+        """
         lead = await self._led()
         if lead is None:
             return None
+        try:
+            return await self._advance(lead)
+        except LeaseLost:
+            _log.warning("another worker leads")
+            self._lead = None
+            return None
+
+    async def _advance(self, lead: Leadership) -> RoundRow | None:
         current = await lead.current()
         if current is None:
             return await lead.open(*self._schedule)

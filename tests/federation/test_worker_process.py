@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import pytest
 from constellation.cli.main import main
 from tests.api.process import START_S_MAX, STOP_S_MAX, environment, wait_for
 from tests.api.test_metrics import scrape
-from tests.federation.reporting import expected_result, expire_lease, join, opened, published, shards
+from tests.federation.reporting import expected_result, expire_lease, join, leading, opened, published, report, shards
 from tests.storage.conftest import execute
 
 _GATE = 4_711
@@ -103,6 +104,29 @@ def test_worker_killed_on_the_way_into_a_state_is_followed_by_one_that_publishes
     asyncio.run(scenario())
 
 
+def test_worker_that_waits_for_the_database_in_a_merge_stops_all_the_same(url: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, 1)
+            lead = await leading(database)
+            await lead.open(0, 60)
+            await report(database, 1)
+            await lead.close_collecting(1)
+            await lead.release()
+            keeper = await asyncpg.connect(url)
+            async with keeper.transaction():
+                await keeper.execute("LOCK partials")
+                with process(url, "--once") as worker:
+                    await until_rows(url, "SELECT FROM pg_locks WHERE relation = 'partials'::regclass AND NOT granted")
+                    worker.child.send_signal(signal.SIGTERM)
+                    assert await ended(worker) == 0
+            await keeper.close()
+            [row] = await database.last_rounds(9)
+            assert row.state == "merging"
+
+    asyncio.run(scenario())
+
+
 def test_of_two_workers_one_works_and_the_other_goes_on_for_it(url: str) -> None:
     def measured(worker: Process) -> tuple[float, float]:
         """Does it lead, and how many rounds has it published?"""
@@ -151,6 +175,13 @@ def test_rounds_are_listed(url: str, capsys: pytest.CaptureFixture[str], monkeyp
     shown = capsys.readouterr().out
     assert re.search(r"1 +│ abandoned +│ \d+ s ago +│ 3 +│ 0/2 ", shown)
     assert "no shard reported by the deadline" in shown
+
+
+def test_port_that_is_taken_is_named(url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with process(url, f"--metrics-port={port}") as worker:
+            assert worker.child.wait(START_S_MAX) == 2
 
 
 def test_missing_url_is_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
