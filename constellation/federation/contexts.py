@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
+from constellation.federation.noise import Noising, expected_sources
 from constellation.federation.terms import RoundTerms
 from constellation.limits import GENRE_HINTS_MAX
 from constellation.model import Context
@@ -30,6 +31,10 @@ class ContextTally:
         self._keys, place_of = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
         self._counts = _summed(place_of, self._counts, given.counts)
         self._sources = _summed(place_of, self._sources, np.ones(len(given), np.int64))
+
+    def add_noise(self, noising: Noising, shards: int) -> None:
+        self._counts = noising.strings(self._counts)
+        self._sources = expected_sources(self._counts, shards)
 
     def contexts(self, buckets: list[int], terms: RoundTerms) -> list[Context]:
         """For each bucket the strings that most devices have, the first by name of equals; '' where none is backed."""

@@ -1,4 +1,4 @@
-"""A round: the partials of shards become prototypes and trends. Pure: no I/O and no clock.
+"""A round: the partials of shards become prototypes and trends. Pure: no I/O and no clock, randomness only for noise.
 
 Everything is summed as integers and divided only at the end, so any order of shards gives the same bits, and any split
 of devices over shards all but `sources` and what is selected by it. Memory does not grow with the number of shards: a
@@ -6,6 +6,7 @@ partial is added to one accumulator and let go. Called by the worker.
 """
 
 import math
+import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,11 +15,13 @@ import numpy as np
 
 from constellation.federation.checks import check
 from constellation.federation.contexts import ContextTally
+from constellation.federation.gaussian import RandomBytes
+from constellation.federation.noise import Noising, expected_sources
 from constellation.federation.terms import RefusedPartial, RoundTerms
 from constellation.federation.trends import TrendTally
 from constellation.limits import SAMPLE_COUNT_MAX
 from constellation.model import DIM, ID_BYTES
-from constellation.rounds import GLOBAL, FederationResult, Partial, Prototypes, RegionTrends
+from constellation.rounds import BOUNDS, GLOBAL, FederationResult, Partial, Prototypes, RegionTrends
 from kernels.codes import quantise
 from kernels.contributions import empty_totals
 from kernels.sums import UNIT, WEIGHT_SCALE
@@ -32,10 +35,10 @@ def _stop(refused: RefusedPartial) -> None:
 
 
 class FederationCoordinator:
-    """Merges the partials of one round."""
+    """Merges the partials of one round. `random_bytes`: a cryptographic source of the noise that terms may ask for."""
 
-    def __init__(self, terms: RoundTerms) -> None:
-        self._terms = terms
+    def __init__(self, terms: RoundTerms, random_bytes: RandomBytes = os.urandom) -> None:
+        self._terms, self._random_bytes = terms, random_bytes
 
     def run_federation(
         self, partials: Iterable[Partial], on_refused: Callable[[RefusedPartial], None] = _stop
@@ -43,6 +46,8 @@ class FederationCoordinator:
         """The round of these partials, taken one at a time.
 
         A partial that is refused has changed nothing; `on_refused` decides: it raises, or the round goes on without.
+        With `RoundTerms.noise` every call draws noise of its own: publish one result, and store it in the transaction
+        that takes what it costs (`privacy`).
         """
         merged = _Merged(self._terms)
         for partial in partials:
@@ -50,6 +55,9 @@ class FederationCoordinator:
                 merged.add(partial)
             except RefusedPartial as refused:
                 on_refused(refused)
+        if noise := self._terms.noise:
+            bounds = BOUNDS[self._terms.sharing]
+            merged.add_noise(Noising(noise, bounds, self._terms.min_devices, self._random_bytes))
         return merged.result()
 
 
@@ -64,6 +72,8 @@ class _Merged:
         self._trends: dict[str, TrendTally] = {}
         self._reported: set[str] = set()
         self._devices = 0
+        self._patterns = 0
+        self._excess_square = 0
 
     def add(self, partial: Partial) -> None:
         """Raises `RefusedPartial`, with nothing changed."""
@@ -78,6 +88,17 @@ class _Merged:
         self._contexts.add(partial.contexts)
         self._trends.setdefault(partial.region, TrendTally(self._terms.hour)).add(partial.trends, partial.hour)
         self._devices += partial.devices
+        self._patterns += int(partial.buckets.patterns.sum())
+
+    def add_noise(self, noising: Noising) -> None:
+        self._totals = noising.totals(self._totals)
+        self._sources = expected_sources(self._totals.devices, len(self._reported))
+        self._contexts.add_noise(noising, len(self._reported))
+        reported = Counter(self._terms.shards[shard_id] for shard_id in self._reported)
+        for region, tally in sorted(self._trends.items()):
+            tally.add_noise(noising, reported[region])
+        self._devices, self._patterns = noising.all_devices(self._devices), noising.all_patterns(self._patterns)
+        self._excess_square = noising.excess_square
 
     def result(self) -> FederationResult:
         terms = self._terms
@@ -89,10 +110,11 @@ class _Merged:
             codebook_version=terms.codebook_version,
             shards_expected=len(terms.shards),
             shards_reported=len(self._reported),
-            patterns=int(self._totals.patterns.sum()),
+            patterns=self._patterns,
             devices=self._devices,
             prototypes=self._prototypes(),
             trends=self._top_trends(),
+            privacy=terms.noise.privacy if terms.noise else None,
         )
 
     def _prototypes(self) -> Prototypes:
@@ -109,10 +131,17 @@ class _Merged:
             rates=(weights / samples).astype(np.float32),
             counts=np.clip(samples // WEIGHT_SCALE, 1, SAMPLE_COUNT_MAX).astype(np.uint32),
             contexts=self._contexts.contexts(numbers.tolist(), terms),
-            quality=np.array([_length(*of) for of in zip(sums.tolist(), weights.tolist(), strict=True)], np.float32),
+            quality=np.array(
+                [self._quality(*of) for of in zip(sums.tolist(), weights.tolist(), strict=True)], np.float32
+            ),
             sources=self._sources[numbers],
             devices=totals.devices[numbers],
         )
+
+    def _quality(self, sums: list[int], weight: int) -> float:
+        """Mean resultant length of embeddings that sum to `sums`, exact but for the last division."""
+        square = max(0, sum(x * x for x in sums) - self._excess_square)
+        return min(1.0, math.isqrt(square) / (UNIT * weight))
 
     def _top_trends(self) -> list[RegionTrends]:
         everywhere = TrendTally(self._terms.hour)
@@ -127,8 +156,3 @@ class _Merged:
 def prototype_id(codebook_version: int, bucket: int) -> uuid.UUID:
     """The same in every round, so that a round updates a prototype."""
     return uuid.uuid5(_NAMESPACE, f"{codebook_version}/{bucket}")
-
-
-def _length(sums: list[int], weight: int) -> float:
-    """Mean resultant length of embeddings that sum to `sums`, exact but for the last division."""
-    return min(1.0, math.isqrt(sum(x * x for x in sums)) / (UNIT * weight))

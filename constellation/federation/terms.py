@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from constellation.rounds import GLOBAL, Sharing
+from constellation.rounds import GLOBAL, Privacy, Sharing
 
 HOUR_S = 3_600
 MIN_DEVICES: dict[Sharing, int] = {"patterns": 1, "aggregates": 20}
@@ -17,6 +17,21 @@ class RefusedPartial(Exception):
     def __init__(self, shard_id: str, why: str) -> None:
         super().__init__(f"the partial of shard {shard_id!r} is refused: {why}")
         self.shard_id = shard_id
+
+
+class Noise(msgspec.Struct, frozen=True):
+    """How much noise a release has: sigma is `multiplier` times what a device changes, taken over all fields at once.
+
+    Made by `privacy.calibrated`, so that the release is as private as `privacy` says.
+    """
+
+    multiplier: float
+    privacy: Privacy
+
+    @property
+    def names_delta(self) -> float:
+        """The part of delta that is left for names of which only one device knows: that one gets through."""
+        return self.privacy.delta / 2
 
 
 class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +49,13 @@ class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
     min_devices: int = 1
     trends_max: int = 1_000
     """Items published of a region."""
+    noise: Noise | None = None
+    """Only of aggregates."""
 
     def __post_init__(self) -> None:
         assert GLOBAL not in self.shards.values()
         assert min(self.buckets, self.min_source_count, self.min_devices) > 0
+        assert self.noise is None or self.sharing == "aggregates"
 
     @property
     def hour(self) -> int:

@@ -5,6 +5,7 @@ import heapq
 import numpy as np
 import numpy.typing as npt
 
+from constellation.federation.noise import DEVICE_SCORE_MAX, Noising, expected_sources
 from constellation.federation.terms import RoundTerms
 from constellation.limits import TREND_DECAY_PER_HOUR, TREND_SAMPLES_PER_DEVICE_HOUR_MAX
 from constellation.rounds import RegionTrends, TrendCounts
@@ -33,6 +34,13 @@ class TrendTally:
         """All of a region, for the trends over all regions."""
         n = len(other._numbers)
         self._add(list(other._numbers), other._counts[:, :n], other._sources[:n])
+
+    def add_noise(self, noising: Noising, shards: int) -> None:
+        """Only decayed sums are left, as if they were counted in the last hour: one number to be noised, not a week."""
+        scores = noising.trends(self._counts, self._hour)
+        self._counts[:] = 0
+        self._counts[self._hour % HOURS] = scores
+        self._sources = expected_sources(scores // DEVICE_SCORE_MAX, shards)
 
     def top(self, region: str, shards: int, terms: RoundTerms) -> RegionTrends:
         """The best items that are backed by enough of that many shards; of equals the first by name.
