@@ -87,7 +87,9 @@ class Crowd:
                 devices=devices,
             ),
             contexts=self._contexts(devices),
-            trends=TrendCounts(self._titles, rng.poisson(self._views).astype(np.uint32)),
+            trends=TrendCounts(
+                self._titles, self._views.sum(axis=0).astype(np.int64), rng.poisson(self._views).astype(np.uint32)
+            ),
             devices=DEVICES,
         )
 

@@ -88,10 +88,12 @@ TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE, GENRE_HINT = range(4)
 class TrendCounts(msgspec.Struct):
     """Samples of n items, named as in `records.PatternRows` and distinct, in the week that ends with some hour.
 
-    counts (168, n) uint32: hour h (unix seconds / 3,600) is in line h % 168, as in `kernels.trends`.
+    devices (n,) int64: distinct devices, now, with a pattern that is about the item; counts (168, n) uint32: hour h
+    (unix seconds / 3,600) is in line h % 168, as in `kernels.trends`.
     """
 
     items: list[str]
+    devices: Counts
     counts: npt.NDArray[np.uint32]
 
     def __len__(self) -> int:
@@ -199,6 +201,7 @@ def decode_partial(content: bytes) -> Partial:
     _check_columns(buckets.numbers, buckets.weights, buckets.samples, buckets.patterns, buckets.devices)
     buckets.sums = _shaped(buckets.sums, len(buckets), DIM)
     _check_columns(contexts.buckets, contexts.places, contexts.string_of, contexts.counts)
+    _check_columns(trends.items, trends.devices)
     trends.counts = _shaped(trends.counts, HOURS, len(trends))
     return partial
 

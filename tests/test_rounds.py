@@ -38,7 +38,9 @@ def partial(n: int, rng: np.random.Generator) -> Partial:
     buckets = BucketSums(np.arange(n, dtype=np.int32), sums, column, column, column, column)
     places = np.zeros(n, np.uint8)
     contexts = ContextCounts(["evening", ""], buckets.numbers, places, np.ones(n, np.uint32), column)
-    return Partial("shard-1", "eu", 7, 1, 1, 489_000, buckets, contexts, TrendCounts(titles(n), week(n, rng)), n)
+    return Partial(
+        "shard-1", "eu", 7, 1, 1, 489_000, buckets, contexts, TrendCounts(titles(n), np.arange(n), week(n, rng)), n
+    )
 
 
 def made(n: int, rng: np.random.Generator) -> FederationResult:

@@ -47,6 +47,8 @@ def _wrongs(partial: Partial, terms: RoundTerms) -> Iterator[str]:
         yield f"devices: {partial.devices} cannot be in buckets as its sums say"
     yield from _wrong_contexts(partial.contexts, terms)
     yield from _wrong_trends(partial.trends)
+    if (partial.trends.devices < 0).any() or (partial.trends.devices > WEIGHT_SUM_LIMIT).any():
+        yield "trends: expected counts of devices"
 
 
 def _wrong_buckets(given: BucketSums, terms: RoundTerms) -> Iterator[str]:

@@ -16,7 +16,7 @@ from constellation.shard.giving import give
 from constellation.shard.tables import Tables
 from kernels.trends import HOURS
 
-NO_TRENDS = TrendCounts([], np.empty((HOURS, 0), np.uint32))
+NO_TRENDS = TrendCounts([], np.empty(0, np.int64), np.empty((HOURS, 0), np.uint32))
 
 
 class Federating:

@@ -25,12 +25,16 @@ from constellation.rounds import (
 from constellation.shard.buckets import Buckets
 from constellation.shard.contexts import WORDS, ContextTable
 from constellation.shard.tables import Tables
+from kernels import chains
 
 _PATTERNS_PER_STEP = 500
 _PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
 
 Contexts = Counter[tuple[int, int, str]]
 """Devices by bucket, place and string."""
+
+
+Counts = npt.NDArray[np.int64]
 
 
 class Given(NamedTuple):
@@ -49,14 +53,18 @@ def give(tables: Tables, buckets: Buckets) -> Generator[None, None, Given]:
     devices = int(np.count_nonzero(tables.devices.patterns[: tables.devices.rows.high]))
     yield
     contexts: Contexts = Counter()
+    watching: npt.NDArray[np.int64] = np.zeros(tables.trends.high, np.int64)
     start = 0
     while start < tables.devices.rows.high:
         stop = tables.devices.run(start, _PATTERNS_PER_STEP)
         _count_contexts(contexts, tables, buckets, np.arange(start, stop, dtype=np.int32))
+        watching = _count_watching(watching, tables, np.arange(start, stop, dtype=np.int32))
         start = stop
         yield
     trends = tables.trends
-    return Given(trends.current_hour, sums, _columns(contexts), trends.best(TREND_ITEMS_PER_PARTIAL_MAX), devices)
+    watching.resize(trends.high)
+    watched = trends.best(TREND_ITEMS_PER_PARTIAL_MAX, watching)
+    return Given(trends.current_hour, sums, _columns(contexts), watched, devices)
 
 
 def _count_contexts(contexts: Contexts, tables: Tables, buckets: Buckets, devices: Rows) -> None:
@@ -72,6 +80,18 @@ def _count_contexts(contexts: Contexts, tables: Tables, buckets: Buckets, device
     distinct, counts = np.unique(told[:, 1:], axis=0, return_counts=True)
     for (bucket, place, word), count in zip(distinct.tolist(), counts.tolist(), strict=True):
         contexts[bucket, place, patterns.contexts.string(word)] += count
+
+
+def _count_watching(counted: Counts, tables: Tables, devices: Rows) -> Counts:
+    """Count each device once for each item that samples of a pattern of it were counted for; by item, (n,) or more."""
+    patterns = tables.patterns
+    starts, rows = chains.rows_of_many(tables.devices.first, patterns.following, devices)
+    owner = np.repeat(np.arange(len(devices)), np.diff(starts))
+    credited = np.flatnonzero((patterns.credited_item[rows] >= 0) & (patterns.credited_samples[rows] > 0))
+    once = np.unique(np.column_stack((owner[credited], patterns.credited_item[rows[credited]])), axis=0)
+    more: Counts = np.bincount(once[:, 1].astype(np.int64), minlength=len(counted))
+    more[: len(counted)] += counted
+    return more
 
 
 def _ranks(keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], table: ContextTable) -> npt.NDArray[np.int64]:

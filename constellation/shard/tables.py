@@ -23,6 +23,6 @@ class Tables:
         self.index = SimilarityIndex(self.patterns.codes, self.patterns.inverse)
         self.best_known = BestKnown(rows)
         self.content = Content(CONTENT_ITEMS_MAX)
-        self.trends = Trends(CONTENT_ITEMS_MAX, settings.region)
+        self.trends = Trends(CONTENT_ITEMS_MAX, settings.region, shares_own=settings.sharing != "aggregates")
         self.prototypes = PrototypeTable(settings.serve_threshold)
         self.changes = Changes(self.devices, self.patterns, self.content, self.trends)

@@ -31,7 +31,7 @@ _CELLS_AT_ONCE = 5_000
 class Trends:
     """Counts for up to `items` named items. Items 0..GENRE_TRENDS_MAX-1 are genres, titles follow."""
 
-    def __init__(self, titles: int, region: str) -> None:
+    def __init__(self, titles: int, region: str, *, shares_own: bool = True) -> None:
         items = GENRE_TRENDS_MAX + titles
         self._counts = memory.column(kernel.HOURS, np.uint32, items)
         self._scores = memory.column(items, np.float64)
@@ -40,7 +40,7 @@ class Trends:
         self._genres: dict[str, int] = {}
         self._titles: dict[str, int] = {}
         self._high = GENRE_TRENDS_MAX
-        self._region = region
+        self._region, self._shares_own = region, shares_own
         self._hour = 0
         self._leaders = Leaders(TRENDING_MAX, 4 * TRENDING_MAX, self._values, self._best)
         self._tops: dict[str, list[Trend]] = {}
@@ -78,6 +78,11 @@ class Trends:
         return item
 
     @property
+    def high(self) -> int:
+        """Items lie below."""
+        return self._high
+
+    @property
     def current_hour(self) -> int:
         """The latest that `hour` saw; 0 before the first."""
         return self._hour
@@ -111,11 +116,11 @@ class Trends:
     def top(self, limit: int, region: str | None = None) -> list[Trend]:
         """The best items of a region, or of all (GLOBAL), best first; without one of this shard's own.
 
-        Of a region without this shard as the last round published them, else with what was counted since.
+        As the last round published them; of a region with this shard with what was counted here since, if that is told.
         """
         region = region or self._region
         if region not in self._tops:
-            mine = region in (self._region, GLOBAL)
+            mine = self._shares_own and region in (self._region, GLOBAL)
             self._tops[region] = self._read(region) if mine else self._published.get(region, [])
         return self._tops[region][:limit]
 
@@ -155,12 +160,12 @@ class Trends:
                 some = items[start : start + _CELLS_AT_ONCE]
                 yield self.read([self._names[item] for item in some], np.full(len(some), hour, np.uint32))
 
-    def best(self, most: int) -> TrendCounts:
-        """The week of up to so many items with the highest scores, in no order; 2 ms for 5,000."""
+    def best(self, most: int, devices: npt.NDArray[np.int64]) -> TrendCounts:
+        """The week of up to so many items with the highest scores, in no order; 2 ms for 5,000. `devices`: by item."""
         items = np.flatnonzero(self._scores[: self._high])
         if len(items) > most:
             items = np.sort(items[np.argpartition(-self._scores[items], most)[:most]])
-        return TrendCounts([self._names[item] for item in items.tolist()], self._counts[:, items])
+        return TrendCounts([self._names[item] for item in items.tolist()], devices[items], self._counts[:, items])
 
     def restore(self, cells: TrendCells) -> None:
         """Set counts; scores are wrong until `rescore`."""

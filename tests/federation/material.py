@@ -77,6 +77,8 @@ def partial(number: int, devices: Sequence[Device], region: str = REGIONS[0]) ->
         )
         for title, hour, samples in device.views:
             week[hour % HOURS, TITLES.index(title)] += samples
+    views = [Counter({title for title, _, _ in device.views}) for device in devices]
+    viewers = [sum(own[title] for own in views) for title in TITLES]
     used = np.flatnonzero(totals.devices)
     watched = np.flatnonzero(week.any(axis=0))
     return Partial(
@@ -88,7 +90,7 @@ def partial(number: int, devices: Sequence[Device], region: str = REGIONS[0]) ->
         hour=HOUR,
         buckets=BucketSums(used.astype(np.int32), **{name: of[used] for name, of in totals._asdict().items()}),
         contexts=context_counts(words),
-        trends=TrendCounts([TITLES[i] for i in watched], week[:, watched]),
+        trends=TrendCounts([TITLES[i] for i in watched], np.array(viewers, np.int64)[watched], week[:, watched]),
         devices=len(devices),
     )
 

@@ -158,6 +158,7 @@ def test_hours_that_are_not_of_the_rounds_week_do_not_count() -> None:
         given_ = partial(0, [])
         given_.hour += ahead
         given_.trends.items = [TITLES[0]]
+        given_.trends.devices = np.ones(1, np.int64)
         given_.trends.counts = np.full((HOURS, 1), 401, np.uint32)
         check_against_twin([given_], terms(1))
         published = run([given_], terms(1)).trends[-1].counts

@@ -110,10 +110,15 @@ def test_aggregates_give_nobody_a_pattern_of_a_device() -> None:
     for device in range(5):
         watch(shard, device, device * 3, 50)
     for device in (0, 99):
-        assert len(shard.answer(id_of(device), EVERYTHING).similar) == 0
-    shard.publish(merged([give(shard)], sharing="aggregates"), give(shard))
+        answer = shard.answer(id_of(device), EVERYTHING)
+        assert (len(answer.similar), answer.trending) == (0, [])
+    result = merged([give(shard)], sharing="aggregates")
+    shard.publish(result, give(shard))
+    watch(shard, 8, 99, 200)  # nobody else does
     for device in (0, 99):
-        assert shard.answer(id_of(device), EVERYTHING).prototypes.keys() == {0}
+        answer = shard.answer(id_of(device), EVERYTHING)
+        assert answer.prototypes.keys() == {0}
+        assert [trend.content_id for trend in answer.trending] == result.trends[0].items
 
 
 @pytest.mark.parametrize("hours", [0, 1, 30, 400])

@@ -57,6 +57,7 @@ def prototypes(partials: Sequence[Partial], terms: RoundTerms) -> dict[int, Prot
 def trending(partials: Sequence[Partial], shards: int, terms: RoundTerms) -> list[Trending]:
     weeks: defaultdict[str, Counter[int]] = defaultdict(Counter)
     sources: Counter[str] = Counter()
+    devices: Counter[str] = Counter()
     now = terms.at // 3_600
     for given in partials:
         for column, item in enumerate(given.trends.items):
@@ -65,6 +66,7 @@ def trending(partials: Sequence[Partial], shards: int, terms: RoundTerms) -> lis
             }
             own = {hour: count for hour, count in own.items() if count and now - 168 < hour <= now}
             weeks[item].update(own)
+            devices[item] += int(given.trends.devices[column]) if own else 0
             sources[item] += bool(own)
     scores = {
         item: math.fsum(count * 0.95 ** (now - hour) for hour, count in week.items()) for item, week in weeks.items()
@@ -72,7 +74,7 @@ def trending(partials: Sequence[Partial], shards: int, terms: RoundTerms) -> lis
     kept = [
         item
         for item, week in weeks.items()
-        if week and enough(sources[item], math.ceil(max(week.values()) / 200), shards, terms)
+        if week and enough(sources[item], max(devices[item], math.ceil(max(week.values()) / 200)), shards, terms)
     ]
     best = sorted(kept, key=lambda item: (-scores[item], item))[: terms.trends_max]
     return [Trending(item, scores[item] / scores[best[0]], dict(weeks[item])) for item in best]
