@@ -98,6 +98,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     access_log: Annotated[bool, Meta(description="one line a request on standard output")] = False
 
+    @property
+    def shares(self) -> Literal["patterns", "aggregates"]:
+        """`sharing`, where auto is decided: it is allowed on loopback only."""
+        return "aggregates" if self.sharing == "aggregates" else "patterns"
+
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All options of `constellation worker`; the first is that of `constellation rounds`, too."""

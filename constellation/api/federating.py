@@ -73,8 +73,7 @@ async def _join(service: Service, database: CoordinatorDatabase) -> None:
     await database.migrate()
     await database.publish_codebook(service.codebook)
     share, _, shares = settings.share.partition("/")
-    devices_min = limits.AGGREGATES_DEVICES_MIN if settings.sharing == "aggregates" else 1
-    member = Member(settings.shard_id, settings.region, service.url, devices_min)
+    member = Member(settings.shard_id, settings.region, service.url, settings.shares)
     await database.register(member, int(share), int(shares))
 
 

@@ -19,7 +19,7 @@ from constellation import codebook as codebooks
 from constellation.codebook import Codebook
 from constellation.federation.terms import RefusedPartial
 from constellation.limits import SHARD_LIVE_S
-from constellation.rounds import GLOBAL, Partial, encode
+from constellation.rounds import GLOBAL, Partial, Sharing, encode
 from constellation.slots import SLOTS
 from constellation.storage import migrating
 from constellation.storage.connections import Connections, open_pool
@@ -34,12 +34,12 @@ class Unregistered(Exception):
 
 
 class Member(NamedTuple):
-    """A shard as it registers. `min_devices`: distinct devices that it wants behind anything that is published."""
+    """A shard as it registers. `sharing`: what it gives to rounds."""
 
     shard_id: str
     region: str
     url: str
-    min_devices: int = 1
+    sharing: Sharing = "patterns"
 
 
 class MapEntry(NamedTuple):
@@ -133,7 +133,7 @@ class CoordinatorDatabase(Connections):
                 )
             await connection.execute(
                 "INSERT INTO shards VALUES ($1, $2, $3, $4, 0, now(), 0, 0, 0) ON CONFLICT (shard_id) DO UPDATE"
-                " SET url = excluded.url, min_devices = excluded.min_devices, heartbeat = excluded.heartbeat",
+                " SET url = excluded.url, sharing = excluded.sharing, heartbeat = excluded.heartbeat",
                 *shard,
             )
             taken = await connection.fetch(

@@ -16,7 +16,7 @@ import msgspec
 
 from constellation import codebook as codebooks
 from constellation.federation.database import ROUND_ROW, CoordinatorDatabase, RoundRow
-from constellation.federation.terms import RoundTerms
+from constellation.federation.terms import MIN_DEVICES, RoundTerms
 from constellation.limits import LEASE_S, ROUNDS_KEPT, SHARD_LIVE_S
 from constellation.rounds import FederationResult
 
@@ -168,7 +168,8 @@ async def _terms(connection: Any) -> RoundTerms:
     content = await connection.fetchval("SELECT content FROM codebooks WHERE version = $1", version)
     if content is None:
         raise NoRound(f"the shards use codebook {version}, which nobody has published")
-    shards = await connection.fetch("SELECT shard_id, region, min_devices FROM shards ORDER BY shard_id")
+    shards = await connection.fetch("SELECT shard_id, region, sharing FROM shards ORDER BY shard_id")
+    sharing = min(sharing for _, _, sharing in shards)  # aggregates, if that is what any of them gives
     return RoundTerms(
         round=number,
         at=at,
@@ -176,7 +177,8 @@ async def _terms(connection: Any) -> RoundTerms:
         codebook_version=version,
         buckets=len(codebooks.decode(content)),
         shards={shard_id: region for shard_id, region, _ in shards},
-        min_devices=max(min_devices for _, _, min_devices in shards),
+        sharing=sharing,
+        min_devices=MIN_DEVICES[sharing],
     )
 
 

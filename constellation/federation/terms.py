@@ -4,10 +4,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from constellation.limits import AGGREGATES_DEVICES_MIN
 from constellation.rounds import GLOBAL, Privacy, Sharing
 
 HOUR_S = 3_600
-MIN_DEVICES: dict[Sharing, int] = {"patterns": 1, "aggregates": 20}
+MIN_DEVICES: dict[Sharing, int] = {"patterns": 1, "aggregates": AGGREGATES_DEVICES_MIN}
 """`RoundTerms.min_devices` where nothing else was chosen."""
 
 

@@ -35,7 +35,7 @@ class Asking:
         self._devices, self._patterns = tables.devices, tables.patterns
         self._index, self._best_known = tables.index, tables.best_known
         self._prototypes = tables.prototypes
-        self._shares_patterns = settings.sharing != "aggregates"
+        self._shares_patterns = settings.shares == "patterns"
 
     def similar(self, device: int, k: int) -> Rows:
         """min(k, available) rows of other devices and of prototypes, most similar first; `device` is a row or -1.

@@ -10,7 +10,7 @@ import numpy as np
 
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.rounds import BOUNDS, FederationResult, Partial, Sharing, TrendCounts
+from constellation.rounds import BOUNDS, FederationResult, Partial, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
 from constellation.shard.tables import Tables
@@ -24,7 +24,7 @@ class Federating:
 
     def __init__(self, settings: Settings, tables: Tables, codebook: Codebook) -> None:
         self._shard_id, self._region = settings.shard_id, settings.region
-        self._sharing: Sharing = "aggregates" if settings.sharing == "aggregates" else "patterns"
+        self._sharing = settings.shares
         self._tables = tables
         self._groups = [self._grouped_by(codebook)]
 

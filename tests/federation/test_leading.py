@@ -153,11 +153,11 @@ def test_round_is_held_to_the_strictest_of_its_shards(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
             await join(database, 1, 2)
-            await database.register(Member("careful", "eu", "http://careful", min_devices=20))
+            await database.register(Member("careful", "eu", "http://careful", sharing="aggregates"))
             lead = await leading(database)
             await lead.open(0, 60)
             current = await lead.current()
-            assert current is not None and current.terms.min_devices == 20
+            assert current is not None and (current.terms.sharing, current.terms.min_devices) == ("aggregates", 20)
 
     asyncio.run(scenario())
 

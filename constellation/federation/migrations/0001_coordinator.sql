@@ -10,7 +10,7 @@ CREATE TABLE shards (
     shard_id text PRIMARY KEY,
     region text NOT NULL,
     url text NOT NULL,
-    min_devices integer NOT NULL,       -- behind anything that is published
+    sharing text NOT NULL CHECK (sharing IN ('patterns', 'aggregates')),
     epoch bigint NOT NULL,              -- map epoch that it serves by
     heartbeat timestamptz NOT NULL,
     devices bigint NOT NULL,
