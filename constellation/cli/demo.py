@@ -24,6 +24,8 @@ START_S_MAX = 180
 """The first start compiles the kernels; later ones take seconds."""
 STOP_S_MAX = 30
 POLL_S = 0.1
+FEDERATION_INTERVAL_S = 15.0
+"""Between two syncs of a TV, where shards, a worker and the TVs share one machine."""
 LOG_BYTES_SHOWN = 20_000
 
 
@@ -52,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with shards(console, count=arguments.shards, round_every_s=arguments.round_every) as urls:
-            plan = Plan(urls=urls, devices=arguments.devices, minutes=arguments.minutes)
+            interval_s = FEDERATION_INTERVAL_S if len(urls) > 1 else None
+            plan = Plan(urls=urls, devices=arguments.devices, minutes=arguments.minutes, interval_s=interval_s)
             return run_plan("demo", plan, console)
     except ShardFailed as error:
         print(f"constellation demo: {error}", file=sys.stderr)

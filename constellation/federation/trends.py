@@ -29,8 +29,8 @@ class TrendTally:
         hours = hour - (hour - np.arange(HOURS)) % HOURS
         within = (hours > self._hour - HOURS) & (hours <= self._hour)
         counts = np.multiply(given.counts, within[:, None], dtype=np.int64)
-        counted: npt.NDArray[np.bool_] = counts.any(axis=0)
-        self._add(given.items, counts, counted.astype(np.int64), np.where(counted, given.devices, 0))
+        sources = np.minimum(counts.max(axis=0), 1)
+        self._add(given.items, counts, sources, given.devices * sources)
 
     def add_region(self, other: "TrendTally") -> None:
         """All of a region, for the trends over all regions."""
