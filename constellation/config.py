@@ -110,6 +110,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     coordinator_url: CoordinatorUrl = NONE
     interval: Annotated[int, Meta(description="seconds from round to round", ge=1, le=7 * limits.DAY_S)] = 3_600
     deadline: Annotated[int, Meta(description="seconds that a round waits for shards", ge=1, le=limits.DAY_S)] = 300
+    epsilon: Annotated[
+        float, Meta(description="privacy of one round of aggregates by noise; 0: without noise", ge=0, le=1_000)
+    ] = 0.0
+    delta: Annotated[float, Meta(description="delta of that one", ge=1e-18, le=0.01)] = 1e-10
+    budget_epsilon: Annotated[float, Meta(description="epsilon of all rounds of a window", ge=0, le=10_000)] = 10.0
+    budget_delta: Annotated[float, Meta(description="delta of those", ge=1e-18, le=0.01)] = 1e-7
+    budget_days: Annotated[int, Meta(description="days of a window", ge=1, le=3_650)] = 30
     host: Annotated[str, Meta(description="address of the metrics port", min_length=1)] = "127.0.0.1"
     metrics_port: Annotated[int, Meta(description="port that serves /metrics", ge=0, le=65_535)] = 9091
 

@@ -110,6 +110,9 @@ class WorkerMetrics:
             "constellation_federation_shards", "Shards that the last round asked, and those in its result", ["what"],
             registry=self.registry,
         )  # fmt: skip
+        self._epsilon = self._gauge(
+            "constellation_federation_epsilon", "Privacy that all rounds of the window have cost; 0 without noise"
+        )
         self._gauge("constellation_federation_leading", "1 while this worker leads").set_function(
             lambda: float(worker.leading)
         )
@@ -124,6 +127,7 @@ class WorkerMetrics:
             self._abandoned.inc()
             return
         self.federation.round(row.patterns, row.trends)
+        self._epsilon.set(row.spent or 0.0)
         self.federation.duration.observe(row.took_s)
 
     def _gauge(self, name: str, text: str) -> Gauge:

@@ -15,7 +15,11 @@ from prometheus_client import CollectorRegistry
 from constellation.api.log import configure_logging
 from constellation.api.metrics import WorkerMetrics
 from constellation.config import WorkerSettings, WrongSetting
+from constellation.federation.leading import Noised
+from constellation.federation.privacy import PrivacyBudget, calibrated
 from constellation.federation.worker import Schedule, Worker
+from constellation.limits import DAY_S
+from constellation.rounds import Privacy
 from constellation.storage.connections import WrongDatabase
 from kernels.warm import warm
 
@@ -26,7 +30,8 @@ def work(settings: WorkerSettings, once: bool) -> int:
     """Runs until a signal, or until a round has ended if `once`; the exit code. Raises `WrongSetting`."""
     configure_logging()
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
-    worker = Worker(settings.coordinator_url, holder, Schedule(0 if once else settings.interval, settings.deadline))
+    schedule = Schedule(0 if once else settings.interval, settings.deadline)
+    worker = Worker(settings.coordinator_url, holder, schedule, noised(settings))
     metrics = WorkerMetrics(worker)
     with _serving(settings, metrics.registry):
         warm()
@@ -35,6 +40,14 @@ def work(settings: WorkerSettings, once: bool) -> int:
         except WrongDatabase as error:
             print(f"constellation worker: {error}", file=sys.stderr)
             return 1
+
+
+def noised(settings: WorkerSettings) -> Noised | None:
+    """None without epsilon."""
+    if not settings.epsilon:
+        return None
+    budget = PrivacyBudget(settings.budget_epsilon, settings.budget_delta, settings.budget_days * DAY_S)
+    return Noised(calibrated(Privacy(settings.epsilon, settings.delta)), budget)
 
 
 async def _run(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("round", "state", "opened", "codebook", "shards"),
-    *("devices", "patterns", "prototypes", "trends", "seconds", "why"),
+    *("devices", "patterns", "prototypes", "trends", "epsilon", "seconds", "why"),
 )
 
 
@@ -58,9 +58,14 @@ def _table(rows: "list[RoundRow]") -> Table:
         table.add_row(
             *(f"{row.number}", row.state, f"{_age(row.age_s)} ago", f"{row.codebook_version}"),
             *(f"{row.reported}/{row.expected}", f"{row.devices:,}", f"{row.patterns:,}", f"{row.prototypes:,}"),
-            *(f"{row.trends:,}", f"{row.took_s:.1f}", row.why),
+            *(f"{row.trends:,}", _privacy(row), f"{row.took_s:.1f}", row.why),
         )
     return table
+
+
+def _privacy(row: "RoundRow") -> str:
+    """Of the round, and of all rounds of the window that ends with it."""
+    return "" if row.epsilon is None else f"{row.epsilon:g}, in all {row.spent:.3g}"
 
 
 def _age(seconds: float) -> str:

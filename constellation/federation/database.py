@@ -91,13 +91,18 @@ class RoundRow(NamedTuple):
     patterns: int
     prototypes: int
     trends: int
+    epsilon: float | None
+    """Privacy of its noise, None if it has none."""
+    spent: float | None
+    """Epsilon of all rounds of the window that ends with it."""
     why: str
 
 
 ROUND_ROW = """
     number, state, extract(epoch FROM clock_timestamp() - opened_at)::float8,
     extract(epoch FROM coalesce(ended_at, clock_timestamp()) - opened_at)::float8,
-    codebook_version, expected, reported, devices, patterns, prototypes, trends, why
+    codebook_version, expected, reported, devices, patterns, prototypes, trends,
+    (SELECT epsilon FROM releases WHERE round = number), (SELECT spent FROM releases WHERE round = number), why
 """
 """Columns of `rounds` that make a `RoundRow`."""
 

@@ -16,7 +16,8 @@ import msgspec
 
 from constellation import codebook as codebooks
 from constellation.federation.database import ROUND_ROW, CoordinatorDatabase, RoundRow
-from constellation.federation.terms import MIN_DEVICES, RoundTerms
+from constellation.federation.privacy import BudgetSpent, PrivacyBudget, Release
+from constellation.federation.terms import MIN_DEVICES, Noise, RoundTerms
 from constellation.limits import LEASE_S, ROUNDS_KEPT, SHARD_LIVE_S
 from constellation.rounds import FederationResult
 
@@ -29,6 +30,13 @@ class LeaseLost(Exception):
 
 class NoRound(Exception):
     """A round is due and cannot be opened; says why."""
+
+
+class Noised(NamedTuple):
+    """How much noise rounds of aggregates have, and what all of a window may cost together."""
+
+    noise: Noise
+    budget: PrivacyBudget
 
 
 class Current(NamedTuple):
@@ -54,9 +62,9 @@ class Leadership:
             row = await connection.fetchrow("SELECT state, terms FROM rounds WHERE state IN ('collecting', 'merging')")
         return None if row is None else Current(row["state"], msgspec.msgpack.decode(row["terms"], type=RoundTerms))
 
-    async def open(self, interval_s: float, deadline_s: float) -> RoundRow | None:
+    async def open(self, interval_s: float, deadline_s: float, noised: Noised | None = None) -> RoundRow | None:
         """Open a round if none was opened since the last multiple of the interval (unix seconds); an interval of 0 is
-        always over. No other goes on. Raises `NoRound`."""
+        always over. No other goes on. Raises `NoRound`, also where the budget is spent."""
         async with self._step() as connection:
             # Divided by null a time is null, and a round is due.
             if not await connection.fetchval(
@@ -65,7 +73,7 @@ class Leadership:
                 interval_s,
             ):
                 return None
-            terms = await _terms(connection)
+            terms = await _terms(connection, noised)
             row = await connection.fetchrow(
                 "INSERT INTO rounds (number, state, opened_at, deadline, map_epoch, codebook_version, terms, expected)"
                 " VALUES ($1, 'collecting', now(), now() + make_interval(secs => $2), $3, $4, $5, $6)"
@@ -108,10 +116,14 @@ class Leadership:
             )
         return None if row is None else (row["shard_id"], row["content"])
 
-    async def publish(self, result: FederationResult, content: bytes, why: str) -> RoundRow:
-        """`content` is the encoded result; `why`: what was refused. Partials of earlier rounds go, and rounds that are
-        older than the last `ROUNDS_KEPT`."""
+    async def publish(
+        self, result: FederationResult, content: bytes, why: str, noised: Noised | None = None
+    ) -> RoundRow:
+        """`content` is the encoded result; `why`: what was refused. What its noise costs is entered with it. Partials
+        of earlier rounds go, and rounds that are older than the last `ROUNDS_KEPT`."""
         async with self._step() as connection:
+            if result.privacy is not None and noised is not None:
+                await _enter(connection, result, noised)
             await connection.execute(
                 "UPDATE rounds SET result = $2, reported = $3, devices = $4, patterns = $5, prototypes = $6,"
                 " trends = $7 WHERE number = $1",
@@ -151,7 +163,7 @@ async def take_lead(database: CoordinatorDatabase, holder: str) -> Leadership | 
     return None if epoch is None else Leadership(database, epoch)
 
 
-async def _terms(connection: Any) -> RoundTerms:
+async def _terms(connection: Any, noised: Noised | None) -> RoundTerms:
     """What the next round is held to: every shard of the map, and the newest codebook that those who live have all got
     to. Raises `NoRound`."""
     number, at = await connection.fetchrow(
@@ -170,6 +182,13 @@ async def _terms(connection: Any) -> RoundTerms:
         raise NoRound(f"the shards use codebook {version}, which nobody has published")
     shards = await connection.fetch("SELECT shard_id, region, sharing FROM shards ORDER BY shard_id")
     sharing = min(sharing for _, _, sharing in shards)  # aggregates, if that is what any of them gives
+    if noised is not None:
+        if sharing != "aggregates":
+            raise NoRound("noise is for aggregates: start every shard with --sharing aggregates, or give --epsilon 0")
+        try:
+            noised.budget.admit(await _releases(connection), noised.noise, at)
+        except BudgetSpent as error:
+            raise NoRound(str(error)) from error
     return RoundTerms(
         round=number,
         at=at,
@@ -179,6 +198,23 @@ async def _terms(connection: Any) -> RoundTerms:
         shards={shard_id: region for shard_id, region, _ in shards},
         sharing=sharing,
         min_devices=MIN_DEVICES[sharing],
+        noise=noised.noise if noised else None,
+    )
+
+
+async def _releases(connection: Any) -> list[Release]:
+    return [Release(*row) for row in await connection.fetch("SELECT at, multiplier, names_delta FROM releases")]
+
+
+async def _enter(connection: Any, result: FederationResult, noised: Noised) -> None:
+    """The release, with what it costs alone and with those of its window."""
+    release = Release(result.at, noised.noise.multiplier, noised.noise.names_delta)
+    since = result.at - noised.budget.window_s
+    within = [one for one in await _releases(connection) if one.at > since]
+    await connection.execute(
+        "INSERT INTO releases VALUES ($1, $2, $3, $4, $5, $6)",
+        *(result.number, *msgspec.structs.astuple(release), noised.noise.privacy.epsilon),
+        noised.budget.spent([*within, release]),
     )
 
 

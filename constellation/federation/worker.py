@@ -1,7 +1,8 @@
 """The worker: walks one round after another through its states, a transaction a step.
 
 It keeps nothing itself: killed anywhere, whoever leads next reads the state from the database and goes on; merging is
-deterministic, so it is simply done again. Of many workers one leads, the others wait for its lease to run out.
+deterministic but for noise, of which only what is published was ever seen, so it is simply done again. Of many workers
+one leads, the others wait for its lease to run out.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
 
 from constellation.federation.database import CoordinatorDatabase, RoundRow, connect
-from constellation.federation.leading import Leadership, LeaseLost, NoRound, take_lead
+from constellation.federation.leading import Leadership, LeaseLost, Noised, NoRound, take_lead
 from constellation.federation.merging import FederationCoordinator
 from constellation.federation.terms import RefusedPartial, RoundTerms
 from constellation.limits import WORKER_POLL_S
@@ -37,8 +38,8 @@ class Schedule(NamedTuple):
 class Worker:
     """`holder` says to people who leads. Bound to the event loop that runs `rounds`."""
 
-    def __init__(self, url: str, holder: str, schedule: Schedule) -> None:
-        self._url, self._holder, self._schedule = url, holder, schedule
+    def __init__(self, url: str, holder: str, schedule: Schedule, noised: Noised | None = None) -> None:
+        self._url, self._holder, self._schedule, self._noised = url, holder, schedule, noised
         self._database: CoordinatorDatabase | None = None
         self._lead: Leadership | None = None
         self._rng = random.Random()
@@ -103,10 +104,19 @@ class Worker:
     async def _advance(self, lead: Leadership) -> RoundRow | None:
         current = await lead.current()
         if current is None:
-            return await lead.open(*self._schedule)
+            return await lead.open(*self._schedule, self._noised)
         if current.state == "collecting":
             return await lead.close_collecting(current.terms.round)
-        return await _merge(lead, current.terms)
+        return await self._merge(lead, current.terms)
+
+    async def _merge(self, lead: Leadership, terms: RoundTerms) -> RoundRow:
+        refused: list[RefusedPartial] = []
+        partials = _partials(lead, terms.round, asyncio.get_running_loop(), refused.append)
+        result, content = await asyncio.to_thread(_merged, terms, partials, refused.append)
+        why = "; ".join(map(str, refused))
+        if not result.shards_reported:
+            return await lead.abandon(terms.round, why)
+        return await lead.publish(result, content, why, self._noised)
 
     async def _led(self) -> Leadership | None:
         if self._database is None:
@@ -130,16 +140,6 @@ async def _opened(url: str) -> CoordinatorDatabase:
         await database.close()
         raise
     return database
-
-
-async def _merge(lead: Leadership, terms: RoundTerms) -> RoundRow:
-    refused: list[RefusedPartial] = []
-    partials = _partials(lead, terms.round, asyncio.get_running_loop(), refused.append)
-    result, content = await asyncio.to_thread(_merged, terms, partials, refused.append)
-    why = "; ".join(map(str, refused))
-    if not result.shards_reported:
-        return await lead.abandon(terms.round, why)
-    return await lead.publish(result, content, why)
 
 
 def _merged(terms: RoundTerms, partials: Iterator[Partial], refuse: Refuse) -> tuple[FederationResult, bytes]:

@@ -52,6 +52,15 @@ CREATE TABLE rounds (
 );
 CREATE UNIQUE INDEX rounds_at_most_one_goes_on ON rounds ((true)) WHERE state IN ('collecting', 'merging');
 
+CREATE TABLE releases (                 -- what rounds with noise have cost: never deleted
+    round bigint PRIMARY KEY,
+    at bigint NOT NULL,                 -- unix seconds
+    multiplier double precision NOT NULL,
+    names_delta double precision NOT NULL,
+    epsilon double precision NOT NULL,  -- of this one
+    spent double precision NOT NULL     -- epsilon of all of its window, this one included
+);
+
 CREATE TABLE partials (
     round bigint NOT NULL REFERENCES rounds ON DELETE CASCADE,
     shard_id text NOT NULL,             -- every shard that is asked has a row
