@@ -27,7 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 def work(settings: WorkerSettings, once: bool) -> int:
-    """Runs until a signal, or until a round has ended if `once`; the exit code. Raises `WrongSetting`."""
+    """Runs until a signal, or until a round has ended if `once`; the exit code, 0 for a round only if it was published.
+
+    Raises `WrongSetting`.
+    """
     configure_logging()
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
     schedule = Schedule(0 if once else settings.interval, settings.deadline)
@@ -57,7 +60,7 @@ async def _run(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:
     try:
         return await working
     except asyncio.CancelledError:
-        return 0
+        return int(once)
     finally:
         await worker.close()
         _log.info("stopped")

@@ -16,10 +16,9 @@ from constellation.config import WorkerSettings
 if TYPE_CHECKING:
     from constellation.federation.database import RoundRow
 
-COLUMNS = (
-    *("round", "state", "opened", "codebook", "shards"),
-    *("devices", "patterns", "prototypes", "trends", "epsilon", "seconds", "why"),
-)
+PIPED_CHARS = 200
+"""Of a line where there is no terminal: nothing is cut off."""
+COUNTS = ("codebook", "shards", "devices", "patterns", "prototypes", "trends", "epsilon", "seconds")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     except (DatabaseUnavailable, WrongDatabase) as error:
         print(f"constellation rounds: {error}", file=sys.stderr)
         return 1
-    Console().print(_table(rows) if rows else "no round has been opened yet")
+    console = Console(width=None if sys.stdout.isatty() else PIPED_CHARS)
+    console.print(_table(rows) if rows else "no round has been opened yet")
+    for row in rows:
+        if row.why:
+            console.print(f"round {row.number}: {row.why}", highlight=False, markup=False)
     return 0
 
 
@@ -53,12 +56,15 @@ async def _last_rounds(url: str, limit: int) -> "list[RoundRow]":
 
 
 def _table(rows: "list[RoundRow]") -> Table:
-    table = Table(*COLUMNS)
+    """`shards`: those in the result, of those that were asked."""
+    table = Table("round", "state", "age", box=None, padding=(0, 1, 0, 0))
+    for name in COUNTS:
+        table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
-            *(f"{row.number}", row.state, f"{_age(row.age_s)} ago", f"{row.codebook_version}"),
+            *(f"{row.number}", row.state, _age(row.age_s), f"{row.codebook_version}"),
             *(f"{row.reported}/{row.expected}", f"{row.devices:,}", f"{row.patterns:,}", f"{row.prototypes:,}"),
-            *(f"{row.trends:,}", _privacy(row), f"{row.took_s:.1f}", row.why),
+            *(f"{row.trends:,}", _privacy(row), f"{row.took_s:.1f}"),
         )
     return table
 
