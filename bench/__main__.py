@@ -23,7 +23,8 @@ QUESTIONS = {
     "turns": "how long does the event loop stand still at worst?",
     "lookups": "what do reading trends and finding a device cost?",
     "ingest": "how fast do patterns reach PostgreSQL?",
-    "restart": "what does durability cost a sync, and how soon is a shard back?",
+    "journal": "what does the journal add to a sync?",
+    "restart": "how soon is a shard back, and how soon does it stop?",
     "federation": "what does a round of 100 shards cost, and how true is it?",
     "memory": "how many bytes do a pattern and a device take?",
 }

@@ -1,7 +1,7 @@
 """A load generator that costs little: prebuilt requests over raw kept-alive sockets, nothing decoded while it runs.
 
 Open loop: each request has its moment, and its latency counts from there whatever waited. Closed loop: each connection
-sends as soon as it is answered. Used by `sync_http`; a peer that closes or talks nonsense fails the run.
+sends as soon as it is answered. A peer that closes or talks nonsense fails the run.
 """
 
 import asyncio

@@ -12,18 +12,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from bench import kept
 from bench.loaded import load_shard
 from bench.plan import Answers, Plan
 from bench.report import Row, Yardstick, at_least
-from constellation.records import Change, TrendCells, empty_change
+from constellation.records import Change, empty_change
 from constellation.storage import embedded
 from constellation.storage.database import connect
 from constellation.storage.writing import write
 
 PER_SECOND_MIN = 20_000
-PATTERNS_A_CHANGE = 5_000
 ONE_BY_ONE = 1_000
 """Rows of the peers: enough for a rate."""
 
@@ -34,7 +32,7 @@ _INSERT = (
 
 
 def measure(plan: Plan) -> Answers:
-    changes = _changes(plan)
+    changes = list(kept.changes(load_shard(plan)))
     ours, inserted, many, stored = asyncio.run(_measure(changes))
     yardstick = Yardstick("INSERT row by row, one transaction", inserted)
     written = sum(len(change.patterns) for change in changes)
@@ -47,23 +45,6 @@ def measure(plan: Plan) -> Answers:
         target=at_least(PER_SECOND_MIN),
     )
     yield Row(name="executemany", value=many, unit="/s", quality="", yardstick=yardstick)
-
-
-def _changes(plan: Plan) -> list[Change]:
-    """All patterns of a loaded shard, so many a change."""
-    shard, households, _ = load_shard(plan)
-    devices = PATTERNS_A_CHANGE * len(households) // len(households.ids)
-    no_cells = TrendCells([], np.empty(0, np.uint32), np.empty(0, np.uint32))
-    changes = []
-    for start in range(0, len(households), devices):
-        keys = {
-            households.device_ids[household].tobytes(): {
-                pattern_id.tobytes() for pattern_id in households.ids[households.rows_of(household)]
-            }
-            for household in range(start, min(start + devices, len(households)))
-        }
-        changes.append(shard.read(keys, [], no_cells))
-    return changes
 
 
 async def _measure(changes: list[Change]) -> tuple[float, float, float, int]:

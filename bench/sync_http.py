@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import uvloop
-from rich.console import Console
 
 from bench import workload
 from bench.generator import Connection, Load, connected, make_request, run_closed_loop, run_open_loop
 from bench.plan import Answers, Note, Plan, tracked
 from bench.report import Row, Yardstick, at_least, at_most
+from bench.served import in_memory, serving
 from bench.workload import Households, Part
-from constellation.cli.demo import shards as running_shards
 from constellation.model import PatternBatch, RateUpdates, SyncRequest
 from constellation.wire.body import compress, decompress
 from constellation.wire.media import Media
@@ -56,21 +55,13 @@ def measure(plan: Plan) -> Answers:
     rng = plan.rng("sync_http")
     part = workload.load_library(plan.patterns, plan.seed).known
     households = workload.make_households(part, plan.patterns // workload.PATTERNS_A_DEVICE, None, rng)
-    filling = [
-        post(request) for request in tracked(workload.first_syncs(households, rng), "preparing", len(households))
-    ]
+    filling = first_posts(households, rng)
     paced = [post(request) for request in mix(households, part, int(RATE_PER_S * plan.seconds), 1, rng)]
     sustained = [post(request) for request in mix(households, part, int(BUILT_PER_S * plan.seconds), 2, rng)]
     dues_s = np.cumsum(rng.exponential(1 / RATE_PER_S, len(paced))).tolist()
-    settings = workload.shard_settings(plan.patterns)
-    limits = ("--max-patterns", str(settings.max_patterns), "--max-devices", str(settings.max_devices))
     servers_core, generators_core = _two_cores()
-    with (
-        _running_on(servers_core),
-        running_shards(Console(stderr=True), *limits) as (url,),
-        _running_on(generators_core),
-    ):
-        loads = uvloop.run(_load(url, filling, paced, dues_s, sustained, plan.seconds))
+    with _running_on(servers_core), serving(*in_memory(plan)) as server, _running_on(generators_core):
+        loads = uvloop.run(_load(server.url, filling, paced, dues_s, sustained, plan.seconds))
     yield from _rows(loads)
 
 
@@ -78,7 +69,7 @@ async def _load(
     url: str, filling: list[bytes], paced: list[bytes], dues_s: list[float], sustained: list[bytes], seconds: float
 ) -> Loads:
     async with connected(url, CONNECTIONS) as connections:
-        await _fill(connections, filling)
+        await fill(connections, filling)
         version = make_request("GET", "/api/v1/sync/version", {})
         return Loads(
             idle=await run_closed_loop(connections, itertools.repeat(version), seconds / 4),
@@ -87,7 +78,8 @@ async def _load(
         )
 
 
-async def _fill(connections: list[Connection], requests: list[bytes]) -> None:
+async def fill(connections: list[Connection], requests: list[bytes]) -> None:
+    """Send first syncs; none may fail."""
     batch = max(1, len(requests) // 100)
     starts = tracked(range(0, len(requests), batch), "filling the shard over HTTP", -(-len(requests) // batch))
     for start in starts:
@@ -126,6 +118,11 @@ def _quality(load: Load) -> str:
 
 def _decode(body: bytes) -> Reply:
     return decode_reply(decompress(body, "zstd", REPLY_BYTES_MAX), Media.MSGPACK)
+
+
+def first_posts(households: Households, rng: np.random.Generator) -> list[bytes]:
+    """Requests by which each household tells all its patterns."""
+    return [post(request) for request in tracked(workload.first_syncs(households, rng), "preparing", len(households))]
 
 
 def post(request: SyncRequest) -> bytes:

@@ -1,0 +1,85 @@
+"""A real server in a process of its own, to be asked, killed or stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from bench import workload
+from bench.plan import Plan
+from constellation.cli.demo import wait_until_listening
+
+STOP_S_MAX = 120
+
+
+class Server:
+    """One that is ready, and the seconds that it took from the start of its process."""
+
+    def __init__(self, options: list[str], log: IO[bytes]) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "constellation", "serve", "--port=0", "--metrics-port=0", *options]
+        began_at = time.perf_counter()
+        self._child = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            (self.url,) = wait_until_listening(self._child, log)
+        except BaseException:
+            self.kill()
+            raise
+        self.ready_s = time.perf_counter() - began_at
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._child.kill()
+        self._child.wait()
+
+    def stop(self) -> float:
+        """SIGTERM; the seconds until the process has ended. None is needed after `kill`."""
+        began_at = time.perf_counter()
+        self._child.send_signal(signal.SIGTERM)
+        self._child.wait(STOP_S_MAX)
+        return time.perf_counter() - began_at
+
+    def stored(self) -> int:
+        """Patterns."""
+        with urllib.request.urlopen(f"{self.url}/api/v1/stats") as reply:
+            return int(json.load(reply)["patterns_stored"])
+
+    def logged(self, event: str) -> dict[str, Any]:
+        """The first line of the log about this event."""
+        lines = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).splitlines()
+        told = (json.loads(line) for line in lines if line.startswith(b"{"))
+        return next(line for line in told if line["event"] == event)
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[Server]:
+    """A server for as long as the block lasts. Raises `ShardFailed` if it does not become ready."""
+    with tempfile.TemporaryFile() as log:
+        server = Server(list(options), log)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def in_memory(plan: Plan) -> list[str]:
+    """Options of a server with room for the plan's load that keeps nothing."""
+    return ["--storage=memory", *_room(plan)]
+
+
+def on_disk(plan: Plan, directory: str | Path) -> list[str]:
+    """Those of one with journal and embedded PostgreSQL, as `kept.settings_in`."""
+    return ["--storage=postgres", f"--data-dir={directory}", *_room(plan)]
+
+
+def _room(plan: Plan) -> list[str]:
+    settings = workload.shard_settings(plan.patterns)
+    return [f"--max-patterns={settings.max_patterns}", f"--max-devices={settings.max_devices}"]
