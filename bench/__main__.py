@@ -25,11 +25,12 @@ QUESTIONS = {
     "ingest": "how fast do patterns reach PostgreSQL?",
     "journal": "what does the journal add to a sync?",
     "restart": "how soon is a shard back, and how soon does it stop?",
+    "recovery": "how well does a shard answer when it was restored, and when as well as before?",
     "federation": "what does a round of 100 shards cost, and how true is it?",
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
-GATED = ("similarity", "relevance", "grouping", "federation", "memory")
+GATED = ("similarity", "relevance", "grouping", "recovery", "federation", "memory")
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000
 RESULTS = Path(__file__).with_name("results")
