@@ -228,14 +228,17 @@ class CoordinatorDatabase(Connections):
                 *(partial.round, partial.shard_id, content),
             )
 
-    async def published(self, after_number: int, shard_id: str) -> Published | None:
-        """The newest published round, if it is newer, with what this shard gave to it."""
+    async def published(self, known: int, shard_id: str) -> Published | None:
+        """The newest published round, unless it is the known one, with what this shard gave to it.
+
+        It may have a lower number: that of a database which was lost and began anew.
+        """
         async with self.connection() as connection:
             row = await connection.fetchrow(
                 "SELECT result, coalesce(content, '') FROM rounds"
                 " LEFT JOIN partials ON round = number AND shard_id = $2"
-                " WHERE state = 'published' AND number > $1 ORDER BY number DESC LIMIT 1",
-                *(after_number, shard_id),
+                " WHERE number = (SELECT max(number) FROM rounds WHERE state = 'published') AND number <> $1",
+                *(known, shard_id),
             )
         return None if row is None else Published(*row)
 

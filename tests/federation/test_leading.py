@@ -232,6 +232,7 @@ def test_partials_go_when_a_later_round_is_published_and_rounds_after_a_while(ur
                 assert published is not None and decode_result(published.result).number == 2
                 assert bool(published.given) == gave
             assert await database.published(2, shard_name(1)) is None
+            assert await database.published(77, "") is not None, "a shard knows a round of a database that was lost"
             await execute(url, "UPDATE rounds SET number = number + $1 WHERE number = 1", ROUNDS_KEPT - 1)
             await execute(url, "DELETE FROM rounds WHERE number = 2")
             assert await publish(database) == ROUNDS_KEPT + 1
