@@ -100,6 +100,32 @@ class TrendCounts(msgspec.Struct):
         return len(self.items)
 
 
+GROUPS = 8
+"""Into which the devices of a bucket are dealt, by a keyed hash that they cannot know."""
+
+
+class GroupMeans(msgspec.Struct):
+    """n groups of devices with any weight, ascending: cells (n,) int32 = bucket x GROUPS + group.
+
+    Of the same sums as `BucketSums`, at a moment in between: means (n, 384) int16 = rint(sums / weights), weights (n,)
+    and devices (n,) int64.
+    """
+
+    cells: npt.NDArray[np.int32]
+    means: npt.NDArray[np.int16]
+    weights: Counts
+    devices: Counts
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+def no_groups() -> GroupMeans:
+    """What a round gets that did not ask for groups."""
+    none = np.empty(0, np.int64)
+    return GroupMeans(none.astype(np.int32), np.empty((0, DIM), np.int16), none, none)
+
+
 class Partial(msgspec.Struct):
     """What one shard gives to one round; `hour` (unix seconds / 3,600) is the last of its trends."""
 
@@ -114,6 +140,7 @@ class Partial(msgspec.Struct):
     trends: TrendCounts
     devices: int
     """Devices with patterns, each counted once."""
+    groups: GroupMeans = msgspec.field(default_factory=no_groups)
     sharing: Sharing = "patterns"
     """Which BOUNDS its devices keep."""
 
@@ -197,12 +224,14 @@ def encode(what: Partial | FederationResult) -> bytes:
 def decode_partial(content: bytes) -> Partial:
     """Raises `WrongRound`."""
     partial: Partial = _decode(content, _partials)
-    buckets, contexts, trends = partial.buckets, partial.contexts, partial.trends
+    buckets, contexts, trends, groups = partial.buckets, partial.contexts, partial.trends, partial.groups
     _check_columns(buckets.numbers, buckets.weights, buckets.samples, buckets.patterns, buckets.devices)
     buckets.sums = _shaped(buckets.sums, len(buckets), DIM)
     _check_columns(contexts.buckets, contexts.places, contexts.string_of, contexts.counts)
     _check_columns(trends.items, trends.devices)
     trends.counts = _shaped(trends.counts, HOURS, len(trends))
+    _check_columns(groups.cells, groups.weights, groups.devices)
+    groups.means = _shaped(groups.means, len(groups), DIM)
     return partial
 
 

@@ -12,7 +12,9 @@ from constellation.rounds import (
     BucketSums,
     ContextCounts,
     FederationResult,
+    GroupMeans,
     Partial,
+    Privacy,
     Prototypes,
     RegionTrends,
     TrendCounts,
@@ -38,9 +40,10 @@ def partial(n: int, rng: np.random.Generator) -> Partial:
     buckets = BucketSums(np.arange(n, dtype=np.int32), sums, column, column, column, column)
     places = np.zeros(n, np.uint8)
     contexts = ContextCounts(["evening", ""], buckets.numbers, places, np.ones(n, np.uint32), column)
-    return Partial(
-        "shard-1", "eu", 7, 1, 1, 489_000, buckets, contexts, TrendCounts(titles(n), np.arange(n), week(n, rng)), n
-    )
+    means = rng.integers(-(1 << 14), 1 << 14, (n, DIM), dtype=np.int16)
+    groups = GroupMeans(buckets.numbers, means, column, column)
+    trends = TrendCounts(titles(n), np.arange(n), week(n, rng))
+    return Partial("shard-1", "eu", 7, 1, 1, 489_000, buckets, contexts, trends, n, groups, "aggregates")
 
 
 def made(n: int, rng: np.random.Generator) -> FederationResult:
@@ -57,7 +60,7 @@ def made(n: int, rng: np.random.Generator) -> FederationResult:
         np.ones(n, np.int64),
     )
     trends = RegionTrends("eu", titles(n), ones, week(n, rng).astype(np.int64))
-    return FederationResult(7, 1_760_000_000, 489_000, 1, 1, 3, 2, 10, 5, prototypes, [trends])
+    return FederationResult(7, 1_760_000_000, 489_000, 1, 1, 3, 2, 10, 5, prototypes, [trends], Privacy(1.0, 1e-9))
 
 
 def same(one: object, other: object) -> None:
@@ -88,6 +91,7 @@ def test_columns_of_different_lengths_are_refused(rng: np.random.Generator) -> N
         ("buckets", BucketSums.__struct_fields__),
         ("contexts", ("buckets", "places", "string_of", "counts")),
         ("trends", TrendCounts.__struct_fields__),
+        ("groups", GroupMeans.__struct_fields__),
     ):
         for name in names:
             wrong = partial(3, rng)

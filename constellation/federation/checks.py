@@ -11,7 +11,7 @@ import numpy as np
 from constellation.federation.contexts import packed
 from constellation.federation.terms import RefusedPartial, RoundTerms
 from constellation.limits import CONTENT_ID_BYTES_MAX, CONTEXT_STRING_BYTES_MAX, UNIX_SECONDS_MAX
-from constellation.rounds import BOUNDS, GENRE_HINT, BucketSums, ContextCounts, Partial, TrendCounts
+from constellation.rounds import BOUNDS, GENRE_HINT, GROUPS, BucketSums, ContextCounts, GroupMeans, Partial, TrendCounts
 from kernels.sums import PATTERNS_MAX, SAMPLES_CAP_MAX, UNIT, WEIGHT_SCALE, WEIGHT_SUM_LIMIT
 
 SAMPLES_MAX = SAMPLES_CAP_MAX * WEIGHT_SCALE
@@ -46,6 +46,7 @@ def _wrongs(partial: Partial, terms: RoundTerms) -> Iterator[str]:
     if not partial.buckets.devices.max(initial=0) <= partial.devices <= partial.buckets.devices.sum():
         yield f"devices: {partial.devices} cannot be in buckets as its sums say"
     yield from _wrong_contexts(partial.contexts, terms)
+    yield from _wrong_groups(partial.groups, terms)
     yield from _wrong_trends(partial.trends)
     if (partial.trends.devices < 0).any() or (partial.trends.devices > WEIGHT_SUM_LIMIT).any():
         yield "trends: expected counts of devices"
@@ -65,7 +66,7 @@ def _wrong_buckets(given: BucketSums, terms: RoundTerms) -> Iterator[str]:
         yield "buckets: expected weights from 0 to the samples"
     if (given.samples > given.devices * BOUNDS[terms.sharing].samples).any():
         yield f"buckets: expected samples of at most {BOUNDS[terms.sharing].samples} a device"
-    weight_max = WEIGHT_SUM_LIMIT // len(terms.shards) - 1
+    weight_max = _weight_max(terms)
     if (given.weights > weight_max).any():
         yield f"buckets: expected weights of at most {weight_max}, so that {len(terms.shards)} shards fit into int64"
     longest = (given.weights * UNIT)[:, None]
@@ -87,6 +88,27 @@ def _wrong_contexts(given: ContextCounts, terms: RoundTerms) -> Iterator[str]:
         yield "contexts: expected each string once a bucket and place"
     if (given.counts < 1).any() or (given.counts > PATTERNS_MAX).any():
         yield f"contexts: expected counts from 1 to {PATTERNS_MAX}"
+
+
+def _wrong_groups(given: GroupMeans, terms: RoundTerms) -> Iterator[str]:
+    """As little held against the sums as contexts are."""
+    if len(given) and (
+        given.cells[0] < 0 or given.cells[-1] >= terms.buckets * GROUPS or (np.diff(given.cells) <= 0).any()
+    ):
+        yield f"groups: expected ascending cells below {terms.buckets * GROUPS}"
+    if (given.means > UNIT).any() or (given.means < -UNIT).any():
+        yield f"groups: expected means of at most {UNIT}"
+    if (given.devices < 1).any() or (given.devices > PATTERNS_MAX).any():
+        yield f"groups: expected devices from 1 to {PATTERNS_MAX}"
+    if (given.weights < 1).any() or (given.weights > given.devices * BOUNDS[terms.sharing].samples).any():
+        yield f"groups: expected weights from 1 to {BOUNDS[terms.sharing].samples} a device"
+    if (given.weights > _weight_max(terms)).any():
+        yield f"groups: expected weights of at most {_weight_max(terms)}"
+
+
+def _weight_max(terms: RoundTerms) -> int:
+    """Of one shard, so that the sums of all of them fit into int64."""
+    return WEIGHT_SUM_LIMIT // len(terms.shards) - 1
 
 
 def _wrong_trends(given: TrendCounts) -> Iterator[str]:

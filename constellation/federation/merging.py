@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation.federation.checks import check
 from constellation.federation.contexts import ContextTally
 from constellation.federation.gaussian import RandomBytes
 from constellation.federation.noise import Noising, expected_sources
+from constellation.federation.robust import GroupTally
 from constellation.federation.terms import RefusedPartial, RoundTerms
 from constellation.federation.trends import TrendTally
 from constellation.limits import SAMPLE_COUNT_MAX
@@ -68,6 +70,7 @@ class _Merged:
         self._terms = terms
         self._totals = empty_totals(terms.buckets, DIM)
         self._sources = np.zeros(terms.buckets, np.int64)
+        self._groups = GroupTally(terms.buckets) if terms.group_key else None
         self._contexts = ContextTally()
         self._trends: dict[str, TrendTally] = {}
         self._reported: set[str] = set()
@@ -85,6 +88,8 @@ class _Merged:
         for name, column in self._totals._asdict().items():
             column[numbers] += getattr(partial.buckets, name)
         self._sources[numbers] += 1
+        if self._groups:
+            self._groups.add(partial.groups)
         self._contexts.add(partial.contexts)
         self._trends.setdefault(partial.region, TrendTally(self._terms.hour)).add(partial.trends, partial.hour)
         self._devices += partial.devices
@@ -120,28 +125,37 @@ class _Merged:
     def _prototypes(self) -> Prototypes:
         """Of the buckets that are backed and have a direction."""
         terms, totals = self._terms, self._totals
-        backed = terms.backed(self._sources, totals.devices, len(terms.shards))
-        numbers = np.flatnonzero(backed & totals.sums.any(axis=1))
-        sums, weights, samples = totals.sums[numbers], totals.weights[numbers], totals.samples[numbers]
+        numbers = np.flatnonzero(terms.backed(self._sources, totals.devices, len(terms.shards)))
+        vectors, quality = self._directions(numbers)
+        directed = vectors.any(axis=1)
+        numbers, vectors, quality = numbers[directed], vectors[directed], quality[directed]
+        weights, samples = totals.weights[numbers], totals.samples[numbers]
         ids = b"".join(prototype_id(terms.codebook_version, bucket).bytes for bucket in numbers.tolist())
         return Prototypes(
             numbers=numbers.astype(np.int32),
             ids=np.frombuffer(ids, np.uint8).reshape(-1, ID_BYTES),
-            codes=quantise(sums.astype(np.float32)),
-            rates=(weights / samples).astype(np.float32),
+            codes=quantise(vectors),
+            rates=(weights / np.maximum(samples, 1)).astype(np.float32),
             counts=np.clip(samples // WEIGHT_SCALE, 1, SAMPLE_COUNT_MAX).astype(np.uint32),
             contexts=self._contexts.contexts(numbers.tolist(), terms),
-            quality=np.array(
-                [self._quality(*of) for of in zip(sums.tolist(), weights.tolist(), strict=True)], np.float32
-            ),
+            quality=quality,
             sources=self._sources[numbers],
             devices=totals.devices[numbers],
         )
 
-    def _quality(self, sums: list[int], weight: int) -> float:
+    def _directions(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Vectors (n, 384) of any length that point where these buckets (n,) do, and the quality (n,) of each."""
+        if self._groups:
+            medians = self._groups.medians(numbers)
+            return medians.astype(np.float32), np.linalg.norm(medians, axis=1).clip(max=1).astype(np.float32)
+        sums, weights = self._totals.sums[numbers], self._totals.weights[numbers]
+        quality = [self._length(*of) for of in zip(sums.tolist(), weights.tolist(), strict=True)]
+        return sums.astype(np.float32), np.array(quality, np.float32)
+
+    def _length(self, sums: list[int], weight: int) -> float:
         """Mean resultant length of embeddings that sum to `sums`, exact but for the last division."""
         square = max(0, sum(x * x for x in sums) - self._excess_square)
-        return min(1.0, math.isqrt(square) / (UNIT * weight))
+        return min(1.0, math.isqrt(square) / (UNIT * weight)) if weight else 0.0
 
     def _top_trends(self) -> list[RegionTrends]:
         everywhere = TrendTally(self._terms.hour)

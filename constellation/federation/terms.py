@@ -51,12 +51,15 @@ class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
     trends_max: int = 1_000
     """Items published of a region."""
     noise: Noise | None = None
-    """Only of aggregates."""
+    """Only of aggregates, and of the plain mean."""
+    group_key: bytes = b""
+    """Secret, drawn for this round: shards deal their devices into groups by it, and a prototype is the geometric
+    median of the groups' means (`robust`). Without one it is the mean of all devices."""
 
     def __post_init__(self) -> None:
         assert GLOBAL not in self.shards.values()
         assert min(self.buckets, self.min_source_count, self.min_devices) > 0
-        assert self.noise is None or self.sharing == "aggregates"
+        assert self.noise is None or (self.sharing == "aggregates" and not self.group_key)
 
     @property
     def hour(self) -> int:

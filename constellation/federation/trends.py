@@ -39,8 +39,8 @@ class TrendTally:
 
     def add_noise(self, noising: Noising, shards: int) -> None:
         """Only decayed sums are left, as if they were counted in the last hour: one number to be noised, not a week."""
-        scores = noising.trends(self._counts, self._hour)
-        self._counts[:] = 0
+        scores = noising.trends(self._counts[:, : len(self._numbers)], self._hour)
+        self._counts = np.zeros((HOURS, len(scores)), np.int64)
         self._counts[self._hour % HOURS] = scores
         self._devices = scores // DEVICE_SCORE_MAX
         self._sources = expected_sources(self._devices, shards)

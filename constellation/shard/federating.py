@@ -53,12 +53,14 @@ class Federating:
         """One step of grouping; True if more are waiting."""
         return any([buckets.settle() for buckets in self._groups])
 
-    def partial(self, number: int, map_epoch: int, codebook_version: int) -> Generator[None, None, Partial | None]:
+    def partial(
+        self, number: int, map_epoch: int, codebook_version: int, group_key: bytes
+    ) -> Generator[None, None, Partial | None]:
         for buckets in self._groups:
             if buckets.complete and buckets.codebook.version == codebook_version:
-                given = yield from give(self._tables, buckets)
+                given = yield from give(self._tables, buckets, group_key)
                 names = self._shard_id, self._region, number, map_epoch, codebook_version
-                return Partial(*names, *given, sharing=self._sharing)
+                return Partial(*names, **given._asdict(), sharing=self._sharing)
         return None
 
     def publish(self, result: FederationResult, given: Partial | None) -> None:

@@ -20,10 +20,12 @@ from constellation.rounds import (
     TIME_OF_DAY,
     BucketSums,
     ContextCounts,
+    GroupMeans,
     TrendCounts,
 )
 from constellation.shard.buckets import Buckets
 from constellation.shard.contexts import WORDS, ContextTable
+from constellation.shard.groups import Groups, NoGroups
 from constellation.shard.tables import Tables
 from kernels import chains
 
@@ -45,38 +47,48 @@ class Given(NamedTuple):
     contexts: ContextCounts
     trends: TrendCounts
     devices: int
+    groups: GroupMeans
 
 
-def give(tables: Tables, buckets: Buckets) -> Generator[None, None, Given]:
-    """What the devices give under one codebook; each step takes about 1 ms."""
+def give(tables: Tables, buckets: Buckets, group_key: bytes) -> Generator[None, None, Given]:
+    """What the devices give under one codebook; each step takes about 1 ms. No groups without a key for them."""
     sums = buckets.sums()
     devices = int(np.count_nonzero(tables.devices.patterns[: tables.devices.rows.high]))
     yield
     contexts: Contexts = Counter()
+    groups = Groups(tables, buckets, group_key) if group_key else NoGroups()
     watching: npt.NDArray[np.int64] = np.zeros(tables.trends.high, np.int64)
     start = 0
     while start < tables.devices.rows.high:
         stop = tables.devices.run(start, _PATTERNS_PER_STEP)
-        _count_contexts(contexts, tables, buckets, np.arange(start, stop, dtype=np.int32))
-        watching = _count_watching(watching, tables, np.arange(start, stop, dtype=np.int32))
+        some = np.arange(start, stop, dtype=np.int32)
+        starts, rows = buckets.counted(some)
+        _count_contexts(contexts, tables, buckets.of(rows), starts, rows, buckets.bounds.strings)
+        watching = _count_watching(watching, tables, some)
+        groups.count(some, starts, rows)
         start = stop
         yield
+    means = yield from groups.means()
     trends = tables.trends
     watching.resize(trends.high)
     watched = trends.best(TREND_ITEMS_PER_PARTIAL_MAX, watching)
-    return Given(trends.current_hour, sums, _columns(contexts), watched, devices)
+    return Given(trends.current_hour, sums, _columns(contexts), watched, devices, means)
 
 
-def _count_contexts(contexts: Contexts, tables: Tables, buckets: Buckets, devices: Rows) -> None:
-    """Count each device once for each string that a pattern of it has in a place in a bucket, within its bounds."""
+def _count_contexts(
+    contexts: Contexts, tables: Tables, buckets: Rows, starts: npt.NDArray[np.int64], rows: Rows, strings_max: int
+) -> None:
+    """Count each device once for each string that a pattern of it has in a place in a bucket, up to so many there.
+
+    rows (n,) of patterns in buckets (n,), device by device from starts on.
+    """
     patterns = tables.patterns
-    starts, rows = buckets.counted(devices)
-    owner = np.repeat(np.arange(len(devices)), np.diff(starts))
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     words = patterns.words[rows]
     pattern, column = np.nonzero(words)
-    keys = np.column_stack((owner[pattern], buckets.of(rows)[pattern], _PLACES[column], words[pattern, column]))
+    keys = np.column_stack((owner[pattern], buckets[pattern], _PLACES[column], words[pattern, column]))
     once, patterns_of = np.unique(keys, axis=0, return_counts=True)
-    told = once[_ranks(once, patterns_of, patterns.contexts) < buckets.bounds.strings]
+    told = once[_ranks(once, patterns_of, patterns.contexts) < strings_max]
     distinct, counts = np.unique(told[:, 1:], axis=0, return_counts=True)
     for (bucket, place, word), count in zip(distinct.tolist(), counts.tolist(), strict=True):
         contexts[bucket, place, patterns.contexts.string(word)] += count

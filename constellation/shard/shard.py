@@ -237,9 +237,14 @@ class Shard:
         """The newest under which every pattern is in its bucket; 0 before the first is."""
         return self._federating.version
 
-    def partial(self, number: int, map_epoch: int, codebook_version: int) -> Generator[None, None, Partial | None]:
-        """What the shard gives to a round, returned after steps of about 1 ms; None if it is not grouped that way."""
-        return self._federating.partial(number, map_epoch, codebook_version)
+    def partial(
+        self, number: int, map_epoch: int, codebook_version: int, group_key: bytes = b""
+    ) -> Generator[None, None, Partial | None]:
+        """What the shard gives to a round, returned after steps of about 1 ms; None if it is not grouped that way.
+
+        With the means of groups of devices, if the round has a key for them.
+        """
+        return self._federating.partial(number, map_epoch, codebook_version, group_key)
 
     def publish(self, result: FederationResult, given: Partial | None) -> None:
         """Take a round over, in place of the one before; `given`: the partial of this shard that is in it."""

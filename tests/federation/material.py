@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -54,7 +54,7 @@ def shard_name(number: int) -> str:
     return f"shard-{number}"
 
 
-def terms(shards: int, **more: int) -> RoundTerms:
+def terms(shards: int, **more: Any) -> RoundTerms:
     """A round of shards 0..shards-1, all in one region."""
     names = {shard_name(number): REGIONS[0] for number in range(shards)}
     of = RoundTerms(round=7, at=HOUR * 3_600, map_epoch=2, codebook_version=3, buckets=BUCKETS, shards=names)

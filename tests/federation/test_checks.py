@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constellation.federation import FederationCoordinator, RefusedPartial
-from constellation.rounds import Partial, encode
+from constellation.model import DIM
+from constellation.rounds import GROUPS, GroupMeans, Partial, encode
 from kernels.sums import PATTERNS_MAX, WEIGHT_SUM_LIMIT
 from kernels.trends import HOURS
 from tests.federation.material import BUCKETS, REGIONS, TITLES, draw_device, partial, terms
@@ -28,7 +29,7 @@ def cell(part: str, name: str, value: int) -> Lie:
     """The first number of a column is another."""
 
     def tell(lying: Partial) -> None:
-        getattr(getattr(lying, part), name)[0] = value
+        getattr(getattr(lying, part), name).flat[0] = value
 
     return tell
 
@@ -54,6 +55,11 @@ def heavy(lying: Partial) -> None:
     """So much that nine of these reach the limit."""
     lying.buckets.patterns[0] = lying.buckets.devices[0] = lying.devices = PATTERNS_MAX
     lying.buckets.samples[0] = lying.buckets.weights[0] = WEIGHT_SUM_LIMIT // SHARDS
+
+
+def heavy_group(lying: Partial) -> None:
+    lying.groups.devices[0] = PATTERNS_MAX
+    lying.groups.weights[0] = WEIGHT_SUM_LIMIT // SHARDS
 
 
 def more_samples_than_devices_have(lying: Partial) -> None:
@@ -107,6 +113,15 @@ LIES: dict[str, tuple[Lie, str]] = {
     "a context counted twice": (a_string_twice_in_a_place, "each string once"),
     "a context of too many devices": (cell("contexts", "counts", PATTERNS_MAX + 1), "from 1 to 134217728"),
     "a context of no device": (cell("contexts", "counts", 0), "from 1 to 134217728"),
+    "a cell behind the last": (cell("groups", "cells", BUCKETS * GROUPS), "ascending cells below 40"),
+    "a cell before the first": (cell("groups", "cells", -1), "ascending cells below 40"),
+    "a mean that is too long": (cell("groups", "means", (1 << 14) + 1), "means of at most 16384"),
+    "a negative mean that is too long": (cell("groups", "means", -(1 << 14) - 1), "means of at most 16384"),
+    "a group of nobody": (cell("groups", "devices", 0), "devices from 1"),
+    "a group of too many": (cell("groups", "devices", PATTERNS_MAX + 1), "devices from 1 to 134217728"),
+    "a group without weight": (cell("groups", "weights", 0), "weights from 1 to 256000 a device"),
+    "a group that is too heavy": (cell("groups", "weights", 256_001), "weights from 1 to 256000 a device"),
+    "groups that could overflow": (heavy_group, "groups: expected weights of at most 31274997412294"),
     "an item twice": (lambda lying: lying.trends.items.__setitem__(0, lying.trends.items[1]), "distinct items"),
     "an item without name": (lambda lying: lying.trends.items.__setitem__(0, ""), "1 to 64 bytes"),
     "an item with a long name": (lambda lying: lying.trends.items.__setitem__(0, "x" * 65), "1 to 64 bytes"),
@@ -117,7 +132,10 @@ def draw_shard(number: int, rng: np.random.Generator) -> Partial:
     """With at least two buckets, contexts and items to lie about."""
     devices = [draw_device(rng) for _ in range(12)]
     views = [(title, 489_000, 7) for title in TITLES[:2]]
-    return partial(number, [device._replace(views=views) for device in devices])
+    made = partial(number, [device._replace(views=views) for device in devices])
+    ones = np.ones(2, np.int64)
+    made.groups = GroupMeans(np.arange(2, dtype=np.int32), np.ones((2, DIM), np.int16), ones, ones.copy())
+    return made
 
 
 @pytest.mark.parametrize("lie", LIES)
