@@ -70,15 +70,15 @@ def test_ranges_of_slots_are_those_of_the_rows(url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_map_epoch_grows_when_a_shard_joins_and_not_when_it_comes_again(url: str) -> None:
+def test_map_epoch_grows_when_a_shard_joins_or_has_another_address_and_not_when_it_comes_again(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
-            for shard_id, address, epoch in (("a", "1", 1), ("a", "1", 1), ("a", "2", 1), ("b", "3", 2)):
+            for shard_id, address, epoch in (("a", "1", 1), ("a", "1", 1), ("a", "2", 2), ("b", "3", 3)):
                 await database.register(Member(shard_id, "eu", f"http://{address}"))
                 assert (await database.shard_map()).epoch == epoch
                 assert await database.heartbeat("a", epoch, 5, 9, 1) == epoch
             a, b = (await database.shard_map()).shards
-            assert (a.url, a.devices, a.patterns, a.epoch) == ("http://2", 5, 9, 2)
+            assert (a.url, a.devices, a.patterns, a.epoch) == ("http://2", 5, 9, 3)
             assert (b.devices, b.patterns, b.epoch) == (0, 0, 0)
 
     asyncio.run(scenario())
