@@ -139,6 +139,12 @@ class NotReady(Unavailable):
     code = "not_ready"
 
 
+class Moving(Unavailable):
+    """The device goes to another shard at the moment; there it is served in a while."""
+
+    code = "moving"
+
+
 class StorageFailed(Unavailable):
     """What came cannot be kept: the disk or the database does not take it."""
 

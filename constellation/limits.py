@@ -104,6 +104,19 @@ LEASE_S = 30
 """After which another worker goes on for one that was not heard of."""
 WORKER_POLL_S = 1.0
 ROUNDS_KEPT = 200
+MOVE_DEVICES_MAX = 20_000
+"""Of one move of slots, about: so many devices wait for it, for a minute at most."""
+MOVE_PATTERNS_PER_PIECE = 50
+"""Taken in within one turn of the loop."""
+MOVE_PIECES_PER_STEP = 40
+"""Told or taken in between two heartbeats."""
+MOVE_GIVEN_UP_S = 120
+"""After which devices are served where they were, if the shard that they go to was not heard of."""
+MOVE_POLL_S = 0.2
+"""Between two looks of a shard that has to do with one."""
+MOVES_KEPT = 1_000
+MOVING_RETRY_AFTER_S = 2
 
 assert 2 * SHARD_HEARTBEAT_S < SHARD_LIVE_S
 assert 10 * WORKER_POLL_S < LEASE_S
+assert SHARD_LIVE_S < MOVE_GIVEN_UP_S

@@ -5,6 +5,7 @@ state under any settings and clock, and many coalesce into one. Made by `shard`,
 """
 
 from collections.abc import Hashable, Sequence
+from itertools import compress
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -84,13 +85,18 @@ class Forgotten(NamedTuple):
     """A household that was forgotten: what to delete, and the tombstone that keeps a late retry from bringing it back.
 
     tombstone: 16 bytes, a keyed hash of the device id, or b'' if none is kept; sequence: the last one applied; at: unix
-    seconds.
+    seconds. One that another shard forgot has no device id; the key of its hash, 32 bytes, is kept as a tombstone, too.
     """
 
     device_id: bytes
     tombstone: bytes
     sequence: int
     at: int
+
+    @property
+    def key(self) -> bytes:
+        """Tells it from others."""
+        return self.device_id or self.tombstone
 
 
 class Change(msgspec.Struct):
@@ -113,6 +119,15 @@ class Piece(NamedTuple):
     change: Change
     places: bytes = b""
     """Where its patterns are in the similarity index, b'' if nobody knows: a hint, by which restoring is faster."""
+
+
+def only(rows: Any, keep: npt.NDArray[np.bool_]) -> Any:
+    """The rows of a Struct of n rows in columns for which keep (n,) holds."""
+    if isinstance(rows, np.ndarray):
+        return rows[keep]
+    if isinstance(rows, list):
+        return list(compress(rows, keep.tolist()))
+    return type(rows)(*(only(getattr(rows, name), keep) for name in rows.__struct_fields__))
 
 
 class WrongRecord(Exception):

@@ -69,7 +69,7 @@ async def _expire(service: Service) -> None:
         await service.opened.wait()
         with suppress(Unavailable):  # then it goes on another time
             more = True
-            while more:
+            while more and not service.map.leaving:  # what was told to another shard stays as it is
                 service.admit_change()
                 more = service.shard.expire(service.clock())
                 await service.keeper.kept(service.keep())

@@ -7,7 +7,7 @@ from litestar.params import FromPath
 from constellation.api import parameters
 from constellation.api.operations import ADMISSION, described
 from constellation.api.service import Service
-from constellation.errors import InvalidParameter
+from constellation.errors import InvalidParameter, Moving, WrongShard
 
 
 @delete(
@@ -21,12 +21,13 @@ from constellation.errors import InvalidParameter
         reply_text="The device is not known (any more).",
         headers=(),
         parameters=(parameters.DEVICE_ID,),
-        problems=(InvalidParameter, *ADMISSION),
+        problems=(InvalidParameter, WrongShard, Moving, *ADMISSION),
     ),
 )
 async def forget_device(service: NamedDependency[Service], device_id: FromPath[str]) -> None:
     service.admit()
     name = parameters.read_uuid(device_id, "path.device_id")
+    service.admit_device(name)
     service.admit_change()
     service.shard.forget(name, service.clock())
     await service.keeper.kept(service.keep())

@@ -12,21 +12,27 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from constellation import limits
+from constellation.api.moving import Mover
 from constellation.api.service import Service
-from constellation.api.slot_map import SlotMap
+from constellation.api.slot_map import Place, SlotMap
 from constellation.codebook import WrongCodebook
 from constellation.config import NONE
+from constellation.errors import Unavailable
 from constellation.federation import RefusedPartial
 from constellation.federation import database as coordinator
 from constellation.federation.database import CoordinatorDatabase, Member, Refused, Unregistered
+from constellation.federation.moves import Moves
 from constellation.rounds import FederationResult, Partial, WrongRound, decode_partial, decode_result
 from constellation.storage import last_round
 from constellation.storage.connections import DatabaseUnavailable, WrongDatabase, retry_after_s
 
-PASSING = (DatabaseUnavailable, Refused, WrongDatabase, WrongCodebook, WrongRound, Unregistered)
+PASSING = (DatabaseUnavailable, Refused, WrongDatabase, WrongCodebook, WrongRound, Unregistered, Unavailable)
 """What a look may raise: said in `/health/detailed`, and tried again."""
 
+_PLACE = "place"
 _log = logging.getLogger(__name__)
 
 
@@ -46,16 +52,27 @@ async def federate(service: Service) -> None:
         try:
             async with coordinator.connected(service.settings.coordinator_url) as database:
                 await _join(service, database)
+                mover = Mover(service, Moves(database))
                 while True:
-                    await _look(service, database)
+                    pause_s = await _look(service, database, mover)
                     failures, service.federation.failing = 0, ""
-                    await asyncio.sleep(limits.SHARD_HEARTBEAT_S)
+                    await asyncio.sleep(pause_s)
         except PASSING as error:
             if service.federation.failing != (why := str(error)):
                 _log.warning("the federation goes on without this shard", extra={"why": why})
             service.federation.failing = why
         failures += 1
         await asyncio.sleep(retry_after_s(failures, rng))
+
+
+def restore_place(service: Service) -> None:
+    """Serve by the map of an earlier life, and refuse what was leaving then, until the first look."""
+    kept = None if service.settings.coordinator_url == NONE else service.keeper.recall(_PLACE)
+    try:
+        if kept is not None:
+            service.map = SlotMap(msgspec.msgpack.decode(kept, type=Place), service.settings.region)
+    except msgspec.MsgspecError as error:
+        _log.warning("the map of an earlier life cannot be read", extra={"why": str(error)})
 
 
 async def restore_round(service: Service) -> None:
@@ -77,17 +94,20 @@ async def _join(service: Service, database: CoordinatorDatabase) -> None:
     await database.register(member, int(share), int(shares))
 
 
-async def _look(service: Service, database: CoordinatorDatabase) -> None:
+async def _look(service: Service, database: CoordinatorDatabase, mover: Mover) -> float:
+    """Seconds after which the next look is due."""
     began_at = time.perf_counter()
     await service.opened.wait()
     settings, shard, stats = service.settings, service.shard, service.stats()
+    moves = await mover.of()  # before the map: a move that is over is in the map that follows
     known = service.federation.map_epoch
     epoch = await database.heartbeat(
         settings.shard_id, known, stats.total_devices, stats.patterns_stored, shard.codebook_version
     )
-    if epoch != known:
-        service.map = SlotMap(*await database.shard_map(), region=settings.region)
-        service.federation.map_epoch = service.map.epoch
+    epoch, shards = await database.shard_map() if epoch != known else (epoch, service.map.shards)
+    _take_place(service, Place(epoch, shards, mover.leaving(moves)))
+    service.federation.map_epoch = epoch
+    more = await mover.step(moves)
     if newer := await database.codebook(service.codebook.version):
         service.codebook = newer
         shard.use(newer)
@@ -98,6 +118,16 @@ async def _look(service: Service, database: CoordinatorDatabase) -> None:
         if _kept(service):
             await last_round.keep(_folder(service), (published.result, published.given))
     service.federation.looked_s = time.perf_counter() - began_at
+    if more:
+        return 0.0
+    return limits.MOVE_POLL_S if moves else limits.SHARD_HEARTBEAT_S
+
+
+def _take_place(service: Service, place: Place) -> None:
+    """Serve by it from now on, also in the next life. Raises `StorageFailed`."""
+    if place != service.map.place:
+        service.keeper.remember(_PLACE, msgspec.msgpack.encode(place))
+        service.map = SlotMap(place, service.settings.region)
 
 
 async def _report(database: CoordinatorDatabase, partial: Partial | None) -> None:

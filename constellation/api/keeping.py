@@ -10,7 +10,7 @@ import logging
 import time
 
 from constellation import limits
-from constellation.api.federating import restore_round
+from constellation.api.federating import restore_place, restore_round
 from constellation.api.service import Service
 from constellation.errors import StorageFailed
 from constellation.shard import Shard
@@ -29,6 +29,7 @@ async def load(service: Service) -> None:
         await asyncio.sleep(0)
     service.keeper.begin(shard)
     service.shard = shard
+    restore_place(service)
     await restore_round(service)
     gc.collect()
     gc.freeze()

@@ -16,9 +16,10 @@ from constellation.api.metrics import Metrics
 from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.errors import Draining, NotReady, Overloaded, Unavailable, WrongShard
+from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
+from constellation.slots import slot_of
 from constellation.storage.keeper import Keeper, NothingKept
 
 STORAGE = "storage"
@@ -132,10 +133,13 @@ class Service:
             )
 
     def admit_device(self, device_id: bytes) -> None:
-        """Raises `WrongShard` for a device whose slot another shard has."""
-        owner = self.map.owner(device_id)
+        """Raises `WrongShard` for a device whose slot another shard has, `Moving` while it is on its way there."""
+        slot = slot_of(device_id)
+        owner = self.map.owner(slot)
         if owner is not None and owner.shard_id != self.settings.shard_id:
             raise WrongShard(f"the device belongs to shard {owner.shard_id}", url=owner.url)
+        if slot in self.map.leaving:
+            raise Moving("the device goes to another shard", retry_after_s=limits.MOVING_RETRY_AFTER_S)
 
     def admit_change(self) -> None:
         """Raises `StorageFailed` or what `refusal` says; called in the turn of the loop that changes the shard."""

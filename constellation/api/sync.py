@@ -14,6 +14,7 @@ from constellation.api.service import NEXT_SYNC, Service
 from constellation.errors import (
     InvalidParameter,
     InvalidPattern,
+    Moving,
     SequenceConflict,
     ShardFull,
     TooManyPatterns,
@@ -50,6 +51,7 @@ class Version(msgspec.Struct):
         problems=(
             *READING_PROBLEMS,
             WrongShard,
+            Moving,
             SequenceConflict,
             InvalidPattern,
             TooManyPatterns,

@@ -21,6 +21,7 @@ COMMANDS = {
     "backup": "write what a shard keeps to one file, while it serves",
     "codebook": "show a codebook, train another on what shards serve, publish it",
     "worker": "run the rounds of a federation",
+    "shards": "show the shards of a federation, or move slots between them",
     "rounds": "show the last rounds of a federation",
     "restore": "put a backup back into the database of a shard that is stopped",
 }

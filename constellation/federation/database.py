@@ -53,6 +53,7 @@ class MapEntry(NamedTuple):
     patterns: int
     live: bool
     epoch: int
+    heartbeat_age_s: float
 
 
 class ShardMap(NamedTuple):
@@ -171,7 +172,9 @@ class CoordinatorDatabase(Connections):
             )
             rows = await connection.fetch(
                 "SELECT shard_id, region, url, devices, patterns, epoch,"
-                " heartbeat > now() - make_interval(secs => $1) AS live FROM shards ORDER BY region, shard_id",
+                " heartbeat > now() - make_interval(secs => $1) AS live,"
+                " extract(epoch FROM now() - heartbeat)::float8 AS heartbeat_age_s"
+                " FROM shards ORDER BY region, shard_id",
                 SHARD_LIVE_S,
             )
         slots: dict[str, list[tuple[int, int]]] = {row["shard_id"]: [] for row in rows}
@@ -202,11 +205,16 @@ class CoordinatorDatabase(Connections):
         return None if content is None else codebooks.decode(content)
 
     async def open_round(self, shard_id: str) -> OpenRound | None:
-        """The round that collects and lacks this shard's partial."""
+        """The round that collects and lacks this shard's partial.
+
+        None while the shard holds devices that are another's: such as it takes in, has to drop again, or gave away.
+        """
         async with self.connection() as connection:
             row = await connection.fetchrow(
-                "SELECT number, map_epoch, codebook_version FROM rounds JOIN partials ON round = number"
-                " WHERE state = 'collecting' AND shard_id = $1 AND content IS NULL",
+                "SELECT rounds.number, map_epoch, codebook_version FROM rounds JOIN partials ON round = rounds.number"
+                " WHERE state = 'collecting' AND shard_id = $1 AND content IS NULL AND NOT EXISTS (SELECT FROM moves"
+                " WHERE to_shard = $1 AND moves.state IN ('copied', 'cancelled')"
+                " OR from_shard = $1 AND moves.state = 'owned')",
                 shard_id,
             )
         return None if row is None else OpenRound(*row)

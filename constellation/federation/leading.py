@@ -170,6 +170,13 @@ async def _terms(connection: Any, noised: Noised | None) -> RoundTerms:
         "SELECT coalesce(max(number), 0) + 1, extract(epoch FROM now())::bigint FROM rounds"
     )
     epoch = await connection.fetchval("SELECT epoch FROM map FOR SHARE")
+    moving = await connection.fetchrow(
+        "SELECT number, to_shard FROM moves JOIN shards ON shard_id = to_shard"
+        " WHERE state = 'copied' AND heartbeat > now() - make_interval(secs => $1) LIMIT 1",
+        SHARD_LIVE_S,
+    )
+    if moving is not None:
+        raise NoRound(f"shard {moving['to_shard']} takes in the devices of move {moving['number']}")
     version = await connection.fetchval(
         "SELECT min(codebook_version) FROM shards"
         " WHERE codebook_version > 0 AND heartbeat > now() - make_interval(secs => $1)",

@@ -42,13 +42,13 @@ class Buckets:
         """Does every device count?"""
         return self._reached == self._devices.capacity
 
-    def leave(self, device: int) -> None:
-        """Take out what the device gives; its patterns are about to change."""
-        self._count(np.array([device], np.int32), sign=-1)
+    def leave(self, devices: Rows) -> None:
+        """Take out what devices (n,) give; their patterns are about to change."""
+        self._count(devices, sign=-1)
 
-    def enter(self, device: int) -> None:
-        """Put in what the device gives; to be called after each `leave`, and for a device that is new."""
-        self._count(np.array([device], np.int32), sign=1)
+    def enter(self, devices: Rows) -> None:
+        """Put in what devices (n,) give; to be called after each `leave`, and for devices that are new."""
+        self._count(devices, sign=1)
 
     def settle(self) -> bool:
         """Let the next devices count, one step; True if more are waiting."""

@@ -64,7 +64,7 @@ class Changes:
             content=[NumberedItem(number, self._content.item(number)) for number in self._items],
             devices=self._devices.gather(np.fromiter(self._device_rows, np.int32, len(self._device_rows))),
             gone=PatternKeys(*_keys(list(self._gone))),
-            patterns=self.gather_patterns(self._as_entered(np.fromiter(self._pattern_rows, np.int32))),
+            patterns=self.gather_patterns(self.as_entered(np.fromiter(self._pattern_rows, np.int32))),
             trends=cells,
         )
         self._device_rows, self._pattern_rows, self._gone, self._items, self._forgotten = {}, {}, {}, {}, []
@@ -83,11 +83,12 @@ class Changes:
             content=[NumberedItem(number, self._content.item(number)) for number in titles],
             devices=self._devices.gather(np.array(list(owners.values()), np.int32)),
             gone=PatternKeys(*_keys([key for key, row in zip(wanted, rows.tolist(), strict=True) if row < 0])),
-            patterns=self.gather_patterns(self._as_entered(rows[rows >= 0])),
+            patterns=self.gather_patterns(self.as_entered(rows[rows >= 0])),
             trends=self._trends.read(cells.items, cells.hours),
         )
 
-    def _as_entered(self, rows: Rows) -> Rows:
+    def as_entered(self, rows: Rows) -> Rows:
+        """Rows (n,) in the order in which the patterns came."""
         return rows[np.argsort(self._patterns.entered[rows], kind="stable")]
 
     def gather_patterns(self, rows: Rows) -> PatternRows:

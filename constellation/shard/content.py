@@ -39,6 +39,9 @@ class Content:
     def __len__(self) -> int:
         return len(self._items)
 
+    def __contains__(self, content_id: str) -> bool:
+        return content_id in self._numbers
+
     def get(self, content_id: str) -> ContentItem:
         """Raises NotFound."""
         number = self._numbers.get(content_id)

@@ -115,6 +115,13 @@ class ActiveWindow:
         self._seconds = np.bincount(within % ACTIVE_WINDOW_S, minlength=ACTIVE_WINDOW_S).tolist()
         self._total = len(within)
 
+    def enter_many(self, entered: npt.NDArray[np.int64], now: int) -> None:
+        """Devices more that synced in these seconds (n,), none after `now`."""
+        self._advance(now)
+        for second in entered[entered > self._now - ACTIVE_WINDOW_S].tolist():
+            self._seconds[second % ACTIVE_WINDOW_S] += 1
+            self._total += 1
+
     def count(self, now: int) -> int:
         self._advance(now)
         return self._total

@@ -41,13 +41,14 @@ class Federating:
         self._groups.append(self._grouped_by(codebook))
 
     @contextmanager
-    def counted_anew(self, device: int) -> Iterator[None]:
-        """The patterns of a device change within."""
+    def counted_anew(self, *devices: int) -> Iterator[None]:
+        """The patterns of these devices change within."""
+        rows = np.array(devices, np.int32)
         for buckets in self._groups:
-            buckets.leave(device)
+            buckets.leave(rows)
         yield
         for buckets in self._groups:
-            buckets.enter(device)
+            buckets.enter(rows)
 
     def settle(self) -> bool:
         """One step of grouping; True if more are waiting."""

@@ -37,9 +37,9 @@ class Restoring:
         for number, item in change.content:
             self._content.restore(number, item)
             self._trends.title(number, item.content_id)
-        self._put_devices(change.devices)
+        self.put_devices(change.devices)
         self._drop(change.gone)
-        rows = self._put_patterns(change.patterns)
+        rows = self.put_patterns(change.patterns)
         if places:
             self._index.place(rows, places, self._patterns.rates[rows] >= self._serve_threshold)
         self._trends.restore(change.trends)
@@ -80,7 +80,8 @@ class Restoring:
         self._devices.last_sync[device] = 0  # it is not counted as active before `finish`
         self._devices.drop(device, 0)
 
-    def _put_devices(self, came: DeviceRows) -> None:
+    def put_devices(self, came: DeviceRows) -> Rows:
+        """Their rows (n,)."""
         devices = self._devices
         rows = devices.find_many(came.ids)
         new = rows < 0
@@ -91,6 +92,7 @@ class Restoring:
         devices.last_sync[rows] = came.last_syncs
         devices.credit_hour[rows] = came.credit_hours
         devices.credit_used[rows] = came.credit_used
+        return rows
 
     def _drop(self, keys: PatternKeys) -> None:
         rows = self._patterns.find_of(self._devices.find_many(keys.owners), keys.ids)
@@ -105,7 +107,8 @@ class Restoring:
         self._devices.patterns[device] -= 1
         self._patterns.drop_row(row)
 
-    def _put_patterns(self, came: PatternRows) -> Rows:
+    def put_patterns(self, came: PatternRows) -> Rows:
+        """Their rows (n,), outside the index; devices and titles are there. Raises ShardFull, see `Contexts`."""
         patterns, batch = self._patterns, came.patterns
         devices = self._devices.find_many(came.owners)
         rows = patterns.find_of(devices, batch.ids)

@@ -29,9 +29,11 @@ from constellation.model import (
 )
 from constellation.records import Change, Forgotten, Piece, TrendCells
 from constellation.rounds import FederationResult, Partial
+from constellation.shard import moving
 from constellation.shard.asking import Asking
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.federating import Federating
+from constellation.shard.moving import Mask, Moving
 from constellation.shard.patterns import BYTES_PER_PATTERN
 from constellation.shard.pieces import Pieces
 from constellation.shard.restoring import Restoring
@@ -65,11 +67,12 @@ class Shard:
         self._asking = Asking(settings, tables)
         self._restoring = Restoring(tables, self._tombstones, settings.serve_threshold)
         self._federating = Federating(settings, tables, codebook or default_codebook())
+        self._moving = Moving(settings, tables, self._tombstones, self._taking, self._restoring, self._federating)
         self._ttl_s = settings.device_ttl_days * DAY_S
         self._version = self._version_at(now)
         self._expired_to = 0
         self.change: Change | None = None
-        """What the last call of `apply`, `forget`, `expire` or `put_content` changed, to be written down; or None."""
+        """What the last call that can change something changed, to be written down; or None."""
 
     @property
     def global_version(self) -> int:
@@ -155,6 +158,41 @@ class Shard:
             self._expired_to = 0
         self.change = self._changes.take(self._version)
         return self._expired_to > 0
+
+    def tell(self, slots: Mask, patterns_at_once: int) -> Iterator[Change]:
+        """The devices in slots (SLOTS,), and all tombstones, for `take_in` of another shard; they must not change
+        meanwhile. In steps of about so many patterns, some of which tell nothing."""
+        return self._moving.tell(slots, self._version, patterns_at_once)
+
+    def take_in(self, came: Change, now: float) -> None:
+        """Devices that another shard told; what is here of them already is left as it is, or replaced if it differs.
+
+        Raises ShardFull, with none of them taken in.
+        """
+        self.change = None
+        self._version = max(self._version, came.version)  # so that versions that devices know stay behind
+        came, others = self._moving.missing(came)
+        for device in others:
+            self._forget(device, b"", now)
+        moment = Moment(int(now), self._trends.hour(now), self._next_version(now))
+        try:
+            self._moving.take_in(came, moment)
+        finally:
+            self._version = moment.version
+            self.change = self._changes.take(self._version)
+
+    def drop(self, slots: Mask, start: int, now: float) -> int:
+        """Forget some of the devices in slots (SLOTS,) from row `start` on, without tombstones: they are elsewhere.
+
+        One bounded step. The row to go on from, -1 after the last.
+        """
+        self.change = None
+        rows = self._moving.within(slots, start)[:EXPIRED_PER_STEP_MAX].tolist()
+        for device in rows:
+            self._forget(device, b"", now)
+        self.change = self._changes.take(self._version)
+        stop = rows[-1] + 1 if len(rows) == EXPIRED_PER_STEP_MAX else start + moving.LOOKED_AT_PER_STEP
+        return stop if stop < self._devices.rows.high else -1
 
     def _forget(self, device: int, tombstone: bytes, now: float) -> None:
         self._trends.hour(now)

@@ -4,6 +4,7 @@ Two steps, so that a delta is taken whole or not at all: `prepare` finds out whe
 nothing, `take` cannot fail. Part of `shard.shard`, which decides whether a delta is taken.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,7 @@ class Taking:
         if len(delta.removed):
             accepted.removed = self._remove(device, delta.removed, learned)
         accepted.rejected = len(delta.updated) - accepted.updated + len(delta.removed) - accepted.removed
-        self._serve(learned)
+        self.serve(learned.rows)
         self._changes.patterns(learned.rows)
         return accepted
 
@@ -202,10 +203,10 @@ class Taking:
         self._devices.patterns[device] -= 1
         self._patterns.drop_row(row)
 
-    def _serve(self, learned: Learned) -> None:
-        """Let others have the patterns that are good enough now, and no longer those that are not."""
+    def serve(self, rows: Iterable[int]) -> None:
+        """Let others have those of the patterns that are good enough now, and no longer those that are not."""
         patterns = self._patterns
-        for row in learned.rows:
+        for row in rows:
             rate = patterns.rates[row]
             if rate < self._serve_threshold:
                 self._withdraw(row)

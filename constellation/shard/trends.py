@@ -61,6 +61,11 @@ class Trends:
     def title_item(number: int) -> int:
         return GENRE_TRENDS_MAX + number
 
+    @staticmethod
+    def titles(items: Rows) -> list[int]:
+        """Numbers of the titles among items (n,), each once."""
+        return [int(item) - GENRE_TRENDS_MAX for item in np.unique(items[items >= GENRE_TRENDS_MAX])]
+
     def name(self, item: int) -> str:
         """The content id or `genre:<name>` of an item; '' for none (-1)."""
         return self._names[item] if item >= 0 else ""
@@ -105,6 +110,17 @@ class Trends:
         self._live[item] = 1
         self._note(item, self._hour)
         return taken
+
+    def credit_in(self, hour: int, item: int, samples: int) -> None:
+        """Count samples for the item that were new in an earlier hour."""
+        hour = min(hour, self._hour)
+        if hour <= self._hour - kernel.HOURS:
+            return
+        cell = hour % kernel.HOURS, item
+        self._counts[cell] = min(kernel.COUNT_MAX, int(self._counts[cell]) + samples)
+        kernel.recompute_scores(self._counts, self._scores, item, item + 1, self._hour, TREND_DECAY_PER_HOUR)
+        self._live[item] = 1
+        self._note(item, hour)
 
     def debit(self, item: int, samples: int, last_hour: int) -> None:
         """Take back samples that a forgotten device was credited with, the last of them at last_hour."""

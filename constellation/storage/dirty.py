@@ -55,8 +55,8 @@ class Dirty:
     def note(self, change: Change, position: int) -> None:
         """What the change at this position touched is dirty now."""
         for forgotten in change.forgotten:
-            since, _ = self._forgotten.get(forgotten.device_id, (position, forgotten))
-            self._forgotten[forgotten.device_id] = (since, forgotten)
+            since, _ = self._forgotten.get(forgotten.key, (position, forgotten))
+            self._forgotten[forgotten.key] = (since, forgotten)
             self._devices.pop(forgotten.device_id, None)
         for device_id in _ids(change.devices.ids):
             self._device(device_id, position)
@@ -106,8 +106,8 @@ class Dirty:
         self._titles = batch.titles | {n: since for n, since in self._titles.items() if n not in batch.titles}
         self._cells = batch.cells | {c: since for c, since in self._cells.items() if c not in batch.cells}
         self._forgotten = batch.forgotten | {
-            device_id: (batch.forgotten.get(device_id, (since, forgotten))[0], forgotten)
-            for device_id, (since, forgotten) in self._forgotten.items()
+            key: (batch.forgotten.get(key, (since, forgotten))[0], forgotten)
+            for key, (since, forgotten) in self._forgotten.items()
         }
 
     def since(self) -> int | None:

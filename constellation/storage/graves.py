@@ -5,13 +5,12 @@ own; without a later one it had come again before the backup was taken.
 """
 
 from hashlib import blake2b
-from itertools import compress
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from constellation.records import Change, Forgotten
+from constellation.records import Change, Forgotten, only
 from constellation.storage.loading import Tombstone, tombstones
 from constellation.storage.migrating import LONG_COMMAND_S_MAX
 
@@ -39,7 +38,8 @@ class Graves:
             self._foreign = stored
             await connection.execute("DELETE FROM tombstones", timeout=LONG_COMMAND_S_MAX)
         for dead in journaled:
-            self._add(_hash(self._key, dead.device_id), Tombstone(*dead[1:]))
+            # One that came from another shard is a hash alone.
+            self._add(_hash(self._key, dead.device_id) if dead.device_id else dead.tombstone, Tombstone(*dead[1:]))
 
     @property
     def lost(self) -> int:
@@ -59,7 +59,7 @@ class Graves:
             if rows.items[row]
         ]
         return msgspec.structs.replace(
-            change, forgotten=[], devices=_kept(change.devices, stays), patterns=_kept(rows, remain)
+            change, forgotten=[], devices=only(change.devices, stays), patterns=only(rows, remain)
         )
 
     def _is_forgotten(self, device_id: bytes) -> bool:
@@ -77,12 +77,3 @@ class Graves:
 
 def _hash(key: bytes, device_id: bytes) -> bytes:
     return blake2b(device_id, digest_size=16, key=key).digest()
-
-
-def _kept(rows: Any, keep: Any) -> Any:
-    """The rows of a Struct of columns."""
-    if isinstance(rows, np.ndarray):
-        return rows[keep]
-    if isinstance(rows, list):
-        return list(compress(rows, keep.tolist()))
-    return type(rows)(*(_kept(getattr(rows, name), keep) for name in rows.__struct_fields__))

@@ -89,6 +89,12 @@ class Keeper(Protocol):
     async def kept(self, position: int) -> None:
         """Returns when all up to the position is on disk. Raises `StorageFailed`."""
 
+    def recall(self, key: str) -> bytes | None:
+        """What was remembered last. Raises `DamagedJournal`."""
+
+    def remember(self, key: str, value: bytes) -> None:
+        """Beside the changes; on disk on return. Raises `StorageFailed`."""
+
     async def run(self) -> None:
         """The work in the background, for ever. Raises `JournalFailed` when the shard must be restored anew."""
 
@@ -122,6 +128,12 @@ class NothingKept:
         return 0
 
     async def kept(self, position: int) -> None:
+        pass
+
+    def recall(self, key: str) -> bytes | None:
+        return None
+
+    def remember(self, key: str, value: bytes) -> None:
         pass
 
     async def run(self) -> None:
@@ -221,6 +233,17 @@ class JournaledKeeper:
     async def kept(self, position: int) -> None:
         try:
             await self.journal.wait_durable(position)
+        except JournalFailed as error:
+            self._journal_failed.set()
+            raise StorageFailed("the journal cannot be written", retry_after_s=limits.RETRY_AFTER_S) from error
+
+    def recall(self, key: str) -> bytes | None:
+        return self.journal.get(key)
+
+    def remember(self, key: str, value: bytes) -> None:
+        try:
+            self._must_work()
+            self.journal.put(key, value)
         except JournalFailed as error:
             self._journal_failed.set()
             raise StorageFailed("the journal cannot be written", retry_after_s=limits.RETRY_AFTER_S) from error

@@ -44,13 +44,13 @@ async def apply(connection: Any, known: Migrations) -> None:
         " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
     )
     applied = await _applied(connection)
+    _check_kind(applied, known)
     current = max(applied, default=0)
     if current > len(known):
         raise WrongDatabase(
             f"the database has schema version {current}, this release knows up to {len(known)}:"
             " start the release that wrote it, or a newer one"
         )
-    _check_kind(applied, known)
     for version, (name, statements) in enumerate(known[current:], current + 1):
         await connection.execute(statements, timeout=LONG_COMMAND_S_MAX)
         await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", version, name)
@@ -61,12 +61,12 @@ async def check(connection: Any, known: Migrations, kind: str) -> None:
     if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
         raise WrongDatabase(f"the database holds no {kind}")
     applied = await _applied(connection)
+    _check_kind(applied, known)
     current = max(applied, default=0)
     if current != len(known):
         raise WrongDatabase(
             f"the database has schema version {current}, this release reads {len(known)}: use the one that serves it"
         )
-    _check_kind(applied, known)
 
 
 async def _applied(connection: Any) -> dict[int, str]:

@@ -91,7 +91,7 @@ async def check_place(connection: Any, claim: Claim, since: int = 0) -> None:
 async def _forget(connection: Any, households: Sequence[Forgotten]) -> None:
     if not households:
         return
-    devices = [UUID(bytes=household.device_id) for household in households]
+    devices = [UUID(bytes=household.device_id) for household in households if household.device_id]
     await connection.execute("DELETE FROM patterns WHERE device_id = ANY($1::uuid[])", devices)
     await connection.execute("DELETE FROM devices WHERE id = ANY($1::uuid[])", devices)
     kept = {household.tombstone: household for household in households if household.tombstone}

@@ -70,7 +70,7 @@ def test_ranges_of_slots_are_those_of_the_rows(url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_map_epoch_grows_when_a_shard_joins_or_moves_and_not_when_it_comes_again(url: str) -> None:
+def test_map_epoch_grows_when_a_shard_joins_or_has_another_address_and_not_when_it_comes_again(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:
             for shard_id, address, epoch in (("a", "1", 1), ("a", "1", 1), ("a", "2", 2), ("b", "3", 3)):
