@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from constellation.api.log import configure_logging
 from constellation.api.metrics import WorkerMetrics
 from constellation.config import WorkerSettings, WrongSetting
-from constellation.federation.leading import Noised
+from constellation.federation.leading import Noised, Wanted
 from constellation.federation.privacy import PrivacyBudget, calibrated
 from constellation.federation.worker import Schedule, Worker
 from constellation.limits import DAY_S
@@ -34,7 +34,7 @@ def work(settings: WorkerSettings, once: bool) -> int:
     configure_logging()
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
     schedule = Schedule(0 if once else settings.interval, settings.deadline)
-    worker = Worker(settings.coordinator_url, holder, schedule, noised(settings))
+    worker = Worker(settings.coordinator_url, holder, schedule, wanted(settings))
     metrics = WorkerMetrics(worker)
     with _serving(settings, metrics.registry):
         warm()
@@ -45,12 +45,15 @@ def work(settings: WorkerSettings, once: bool) -> int:
             return 1
 
 
-def noised(settings: WorkerSettings) -> Noised | None:
-    """None without epsilon."""
+def wanted(settings: WorkerSettings) -> Wanted:
+    """Raises `WrongSetting`."""
+    robust = settings.mean == "robust"
     if not settings.epsilon:
-        return None
+        return Wanted(robust=robust)
+    if robust:
+        raise WrongSetting("--mean: got robust with --epsilon; allowed: plain, which is what noise is calibrated for")
     budget = PrivacyBudget(settings.budget_epsilon, settings.budget_delta, settings.budget_days * DAY_S)
-    return Noised(calibrated(Privacy(settings.epsilon, settings.delta)), budget)
+    return Wanted(Noised(calibrated(Privacy(settings.epsilon, settings.delta)), budget))
 
 
 async def _run(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:

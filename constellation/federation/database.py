@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import msgspec
+
 from constellation import codebook as codebooks
 from constellation.codebook import Codebook
-from constellation.federation.terms import RefusedPartial
+from constellation.federation.terms import RefusedPartial, RoundTerms
 from constellation.limits import SHARD_LIVE_S
 from constellation.rounds import GLOBAL, Partial, Sharing, encode
 from constellation.slots import SLOTS
@@ -69,6 +71,8 @@ class OpenRound(NamedTuple):
     number: int
     map_epoch: int
     codebook_version: int
+    group_key: bytes = b""
+    """`RoundTerms.group_key`."""
 
 
 class Published(NamedTuple):
@@ -205,19 +209,16 @@ class CoordinatorDatabase(Connections):
         return None if content is None else codebooks.decode(content)
 
     async def open_round(self, shard_id: str) -> OpenRound | None:
-        """The round that collects and lacks this shard's partial.
-
-        None while the shard holds devices that are another's: such as it takes in, has to drop again, or gave away.
-        """
-        async with self.connection() as connection:
-            row = await connection.fetchrow(
-                "SELECT rounds.number, map_epoch, codebook_version FROM rounds JOIN partials ON round = rounds.number"
-                " WHERE state = 'collecting' AND shard_id = $1 AND content IS NULL AND NOT EXISTS (SELECT FROM moves"
-                " WHERE to_shard = $1 AND moves.state IN ('copied', 'cancelled')"
-                " OR from_shard = $1 AND moves.state = 'owned')",
-                shard_id,
-            )
-        return None if row is None else OpenRound(*row)
+        """The round that collects and lacks this shard's partial."""
+        content = await self._value(
+            "SELECT terms FROM rounds JOIN partials ON round = number"
+            " WHERE state = 'collecting' AND shard_id = $1 AND content IS NULL",
+            shard_id,
+        )
+        if content is None:
+            return None
+        terms = msgspec.msgpack.decode(content, type=RoundTerms)
+        return OpenRound(terms.round, terms.map_epoch, terms.codebook_version, terms.group_key)
 
     async def report(self, partial: Partial) -> None:
         """Give a round its partial; once it is kept, giving it again changes nothing. Raises `RefusedPartial`."""

@@ -9,6 +9,7 @@ Constraints, what must hold:
 """
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from constellation.limits import LEASE_S, ROUNDS_KEPT, SHARD_LIVE_S
 from constellation.rounds import FederationResult
 
 LEASE = "worker"
+GROUP_KEY_BYTES = 16
 
 
 class LeaseLost(Exception):
@@ -37,6 +39,17 @@ class Noised(NamedTuple):
 
     noise: Noise
     budget: PrivacyBudget
+
+
+class Wanted(NamedTuple):
+    """What rounds shall be, beside what the shards demand."""
+
+    noised: Noised | None = None
+    robust: bool = False
+    """The mean is that of `robust`."""
+
+
+PLAIN = Wanted()
 
 
 class Current(NamedTuple):
@@ -62,7 +75,7 @@ class Leadership:
             row = await connection.fetchrow("SELECT state, terms FROM rounds WHERE state IN ('collecting', 'merging')")
         return None if row is None else Current(row["state"], msgspec.msgpack.decode(row["terms"], type=RoundTerms))
 
-    async def open(self, interval_s: float, deadline_s: float, noised: Noised | None = None) -> RoundRow | None:
+    async def open(self, interval_s: float, deadline_s: float, wanted: Wanted = PLAIN) -> RoundRow | None:
         """Open a round if none was opened since the last multiple of the interval (unix seconds); an interval of 0 is
         always over. No other goes on. Raises `NoRound`, also where the budget is spent."""
         async with self._step() as connection:
@@ -73,7 +86,7 @@ class Leadership:
                 interval_s,
             ):
                 return None
-            terms = await _terms(connection, noised)
+            terms = await _terms(connection, wanted)
             row = await connection.fetchrow(
                 "INSERT INTO rounds (number, state, opened_at, deadline, map_epoch, codebook_version, terms, expected)"
                 " VALUES ($1, 'collecting', now(), now() + make_interval(secs => $2), $3, $4, $5, $6)"
@@ -163,7 +176,7 @@ async def take_lead(database: CoordinatorDatabase, holder: str) -> Leadership | 
     return None if epoch is None else Leadership(database, epoch)
 
 
-async def _terms(connection: Any, noised: Noised | None) -> RoundTerms:
+async def _terms(connection: Any, wanted: Wanted) -> RoundTerms:
     """What the next round is held to: every shard of the map, and the newest codebook that those who live have all got
     to. Raises `NoRound`."""
     number, at = await connection.fetchrow(
@@ -189,6 +202,7 @@ async def _terms(connection: Any, noised: Noised | None) -> RoundTerms:
         raise NoRound(f"the shards use codebook {version}, which nobody has published")
     shards = await connection.fetch("SELECT shard_id, region, sharing FROM shards ORDER BY shard_id")
     sharing = min(sharing for _, _, sharing in shards)  # aggregates, if that is what any of them gives
+    noised = wanted.noised
     if noised is not None:
         if sharing != "aggregates":
             raise NoRound("noise is for aggregates: start every shard with --sharing aggregates, or give --epsilon 0")
@@ -206,6 +220,7 @@ async def _terms(connection: Any, noised: Noised | None) -> RoundTerms:
         sharing=sharing,
         min_devices=MIN_DEVICES[sharing],
         noise=noised.noise if noised else None,
+        group_key=secrets.token_bytes(GROUP_KEY_BYTES) if wanted.robust else b"",
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
 
 from constellation.federation.database import CoordinatorDatabase, RoundRow, connect
-from constellation.federation.leading import Leadership, LeaseLost, Noised, NoRound, take_lead
+from constellation.federation.leading import PLAIN, Leadership, LeaseLost, NoRound, Wanted, take_lead
 from constellation.federation.merging import FederationCoordinator
 from constellation.federation.terms import RefusedPartial, RoundTerms
 from constellation.limits import WORKER_POLL_S
@@ -38,8 +38,8 @@ class Schedule(NamedTuple):
 class Worker:
     """`holder` says to people who leads. Bound to the event loop that runs `rounds`."""
 
-    def __init__(self, url: str, holder: str, schedule: Schedule, noised: Noised | None = None) -> None:
-        self._url, self._holder, self._schedule, self._noised = url, holder, schedule, noised
+    def __init__(self, url: str, holder: str, schedule: Schedule, wanted: Wanted = PLAIN) -> None:
+        self._url, self._holder, self._schedule, self._wanted = url, holder, schedule, wanted
         self._database: CoordinatorDatabase | None = None
         self._lead: Leadership | None = None
         self._rng = random.Random()
@@ -104,7 +104,7 @@ class Worker:
     async def _advance(self, lead: Leadership) -> RoundRow | None:
         current = await lead.current()
         if current is None:
-            return await lead.open(*self._schedule, self._noised)
+            return await lead.open(*self._schedule, self._wanted)
         if current.state == "collecting":
             return await lead.close_collecting(current.terms.round)
         return await self._merge(lead, current.terms)
@@ -116,7 +116,7 @@ class Worker:
         why = "; ".join(map(str, refused))
         if not result.shards_reported:
             return await lead.abandon(terms.round, why)
-        return await lead.publish(result, content, why, self._noised)
+        return await lead.publish(result, content, why, self._wanted.noised)
 
     async def _led(self) -> Leadership | None:
         if self._database is None:

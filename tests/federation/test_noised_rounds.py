@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from constellation.federation.database import CoordinatorDatabase, Member
-from constellation.federation.leading import Leadership, Noised, NoRound
+from constellation.federation.leading import Leadership, Noised, NoRound, Wanted
 from constellation.federation.merging import FederationCoordinator
 from constellation.federation.privacy import PrivacyBudget, calibrated
 from constellation.federation.terms import RoundTerms
@@ -47,7 +47,7 @@ def test_what_a_round_costs_is_entered_with_it_and_no_round_exceeds_the_budget(u
             lead = await leading(database)
             spent = []
             for number in (1, 2):
-                assert await lead.open(0, 60, NOISED) is not None
+                assert await lead.open(0, 60, Wanted(NOISED)) is not None
                 await publish(database, lead, number)
                 [row] = await database.last_rounds(1)
                 assert row.epsilon == 1.0 and row.spent is not None
@@ -59,7 +59,7 @@ def test_what_a_round_costs_is_entered_with_it_and_no_round_exceeds_the_budget(u
             assert msgspec.msgpack.decode(terms, type=RoundTerms).noise == NOISE
             while True:  # small ones fit as long as they fit
                 try:
-                    await lead.open(0, 60, NOISED)
+                    await lead.open(0, 60, Wanted(NOISED))
                 except NoRound as refused:
                     assert "budget" in str(refused) and "fits at" in str(refused)
                     break
@@ -67,7 +67,7 @@ def test_what_a_round_costs_is_entered_with_it_and_no_round_exceeds_the_budget(u
                 await publish(database, lead, number)
             assert number < 10
             await execute(url, "UPDATE releases SET at = at - $1", DAY_S)
-            assert await lead.open(0, 60, NOISED) is not None
+            assert await lead.open(0, 60, Wanted(NOISED)) is not None
 
     asyncio.run(scenario())
 
@@ -78,7 +78,7 @@ def test_noise_is_for_aggregates(url: str) -> None:
             await join(database, "patterns")
             lead = await leading(database)
             with pytest.raises(NoRound, match="--sharing aggregates"):
-                await lead.open(0, 60, NOISED)
+                await lead.open(0, 60, Wanted(NOISED))
             assert await lead.open(0, 60) is not None
 
     asyncio.run(scenario())
@@ -89,10 +89,27 @@ def test_an_abandoned_round_costs_nothing(url: str) -> None:
         async with opened(url) as database:
             await join(database, "aggregates")
             lead = await leading(database)
-            await lead.open(0, 60, NOISED)
+            await lead.open(0, 60, Wanted(NOISED))
             await lead.abandon(1, "a test")
             assert await execute(url, "SELECT FROM releases") == []
             [row] = await database.last_rounds(1)
             assert (row.epsilon, row.spent) == (None, None)
+
+    asyncio.run(scenario())
+
+
+def test_a_robust_round_has_a_key_of_its_own(url: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, "patterns")
+            lead = await leading(database)
+            keys = set()
+            for number in (1, 2):
+                await lead.open(0, 60, Wanted(robust=True))
+                keys.add((await asked(database, 1)).group_key)
+                await lead.abandon(number, "a test")
+            assert len(keys) == 2 and {len(key) for key in keys} == {16}
+            await lead.open(0, 60)
+            assert (await asked(database, 1)).group_key == b""
 
     asyncio.run(scenario())
