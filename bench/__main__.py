@@ -21,6 +21,7 @@ QUESTIONS = {
     "sync_shard": "what does one sync cost without HTTP?",
     "sync_http": "how many syncs does one process serve, and how soon?",
     "turns": "how long does the event loop stand still at worst?",
+    "background": "how long do storage and federation hold the event loop at worst?",
     "lookups": "what do reading trends and finding a device cost?",
     "ingest": "how fast do patterns reach PostgreSQL?",
     "journal": "what does the journal add to a sync?",

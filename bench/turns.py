@@ -1,26 +1,19 @@
 """How long does the event loop stand still at worst?
 
 One turn on a real uvloop is timed for everything a shard is made to do: growing, answering, upkeep, content posts, the
-largest delta allowed, the turn of an hour, samples, forgetting devices, collecting garbage, with the collector set as
-the server sets it. An idle loop on the same machine shows how much of the worst is the machine's own.
+largest delta allowed, the turn of an hour, samples, forgetting devices, collecting garbage (`watch`).
 """
 
 import asyncio
 import gc
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
-import uvloop
 
 from bench import workload
-from bench.plan import Answers, Arguments, Item, Plan, tracked
-from bench.report import Row, Yardstick, at_most
+from bench.plan import Answers, Plan, tracked
+from bench.watch import Watch, watched
 from bench.workload import Households, Part
 from constellation import limits
-from constellation.api.server import GC_THRESHOLDS
 from constellation.model import ContentItem
 from constellation.shard import Shard
 
@@ -33,86 +26,8 @@ SAMPLES = 10
 COLLECTIONS = 10
 
 
-class Turn(NamedTuple):
-    """How long the loop was held, and how much of that its thread ran: the rest went to other processes."""
-
-    wall_ms: float
-    cpu_ms: float
-
-
-class Watch:
-    """Times turns by what they do."""
-
-    def __init__(self) -> None:
-        self.worst: dict[str, Turn] = {}
-        self.turns: dict[str, int] = {}
-
-    async def turn(
-        self, cause: str, work: Callable[Arguments, Item], *arguments: Arguments.args, **named: Arguments.kwargs
-    ) -> Item:
-        """Do the work in one turn of the loop, then let the loop go round."""
-        wall, cpu = time.perf_counter(), time.thread_time()
-        result = work(*arguments, **named)
-        self._note(cause, wall, cpu)
-        await asyncio.sleep(0)
-        return result
-
-    def _note(self, cause: str, wall: float, cpu: float) -> None:
-        turn = Turn((time.perf_counter() - wall) * 1e3, (time.thread_time() - cpu) * 1e3)
-        self.turns[cause] = self.turns.get(cause, 0) + 1
-        if cause not in self.worst or turn > self.worst[cause]:
-            self.worst[cause] = turn
-
-    @contextmanager
-    def watching_collector(self) -> Iterator[None]:
-        """Also time what the collector does of its own accord, inside whichever turn."""
-        started = (0.0, 0.0)
-
-        def on_collection(phase: str, _: dict[str, int]) -> None:
-            nonlocal started
-            if phase == "start":
-                started = (time.perf_counter(), time.thread_time())
-            else:
-                self._note("collector, inside other turns", *started)
-
-        gc.callbacks.append(on_collection)
-        try:
-            yield
-        finally:
-            gc.callbacks.remove(on_collection)
-
-
 def measure(plan: Plan) -> Answers:
-    watch, idle = Watch(), Watch()
-    thresholds = gc.get_threshold()
-    try:
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        uvloop.run(_idle(idle, plan.seconds / 4))
-        with watch.watching_collector():
-            uvloop.run(_live(watch, plan))
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
-    noise = Yardstick("idle loop, longest turn", idle.worst["idle"].wall_ms)
-    for cause, turn in sorted(watch.worst.items(), key=lambda item: -item[1].wall_ms):
-        yield Row(
-            name=f"longest turn: {cause}",
-            value=turn.wall_ms,
-            unit="ms",
-            quality=f"of {watch.turns[cause]:,}; {turn.cpu_ms:.2f} ms of it on the CPU",
-            yardstick=noise,
-            target=at_most(limits.LOOP_TURN_MS_MAX),
-        )
-
-
-async def _idle(watch: Watch, seconds: float) -> None:
-    """Short turns that do nothing to speak of."""
-    some = np.ones((100, 384), np.float32)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        await watch.turn("idle", some.sum)
+    yield from watched(plan, lambda watch: _live(watch, plan))
 
 
 async def _live(watch: Watch, plan: Plan) -> None:
