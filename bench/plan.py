@@ -50,17 +50,18 @@ def tracked(items: Iterable[Item], what: str, total: int | None = None) -> Itera
 
 
 class Timings:
-    """Durations of one kind of work, in milliseconds."""
+    """Durations of one kind of work, in milliseconds of a clock that tells seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.ms: list[float] = []
+        self._clock = clock
         self._started = 0.0
 
     def start(self) -> None:
-        self._started = time.perf_counter()
+        self._started = self._clock()
 
     def stop(self) -> None:
-        self.ms.append((time.perf_counter() - self._started) * 1e3)
+        self.ms.append((self._clock() - self._started) * 1e3)
 
     def measure(self, work: Callable[Arguments, Item], *arguments: Arguments.args, **named: Arguments.kwargs) -> Item:
         self.start()

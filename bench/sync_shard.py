@@ -1,10 +1,14 @@
 """What does one sync cost without HTTP? `Shard.apply` and `Shard.answer`, by what the delta brings.
 
 The classes are those of the mix that TVs send: nothing new, updates of known patterns, two new patterns. Devices with
-three interests ask three times. Every answer is the whole one: 100 patterns and 50 trends.
+three interests ask three times. Every answer is the whole one: 100 patterns and 50 trends. How much of it is for the sums
+that a round is made of is told apart.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import numpy as np
 
@@ -13,12 +17,17 @@ from bench.loaded import Loaded, load_shard
 from bench.peers.exact import ExactScan, time_scan
 from bench.plan import Answers, Plan, Timings, tracked
 from bench.report import Row, Yardstick, at_most
-from bench.workload import Part
+from bench.workload import Households, Part
+from constellation.codebook import default_codebook
 from constellation.model import PatternBatch, RateUpdates, SyncRequest
+from constellation.shard import Shard
+from constellation.shard.buckets import Buckets
 
 P50_MS_MAX = 1.2
 UPDATES = 3
 NEW_PATTERNS = 2
+SUMS_US_MAX = 15.0
+"""Of the CPU, a pattern added."""
 
 Content = tuple[PatternBatch, RateUpdates]
 
@@ -32,7 +41,7 @@ def measure(plan: Plan) -> Answers:
         "nothing new": lambda _: (workload.no_patterns(), workload.no_updates()),
         f"{UPDATES} updates": lambda device: (workload.no_patterns(), _updates(loaded, device, rng)),
         f"{NEW_PATTERNS} new patterns": lambda device: (
-            _new_patterns(loaded, part, device, rng),
+            _same_taste(loaded.households, part, device, rng),
             workload.no_updates(),
         ),
     }
@@ -46,6 +55,7 @@ def measure(plan: Plan) -> Answers:
                 loaded, f"{interests} interest{'s' if interests > 1 else ''}, {what}", requests, scan, now
             )
             now += plan.queries * workload.TICK_S
+    yield from _measure_sums(plan, part)
 
 
 def _measure_class(loaded: Loaded, name: str, requests: list[SyncRequest], scan: Yardstick, now: float) -> Row:
@@ -70,6 +80,50 @@ def _measure_class(loaded: Loaded, name: str, requests: list[SyncRequest], scan:
     )
 
 
+def _measure_sums(plan: Plan, part: Part) -> Answers:
+    """What a device gives is taken out before its patterns change and put in afterwards; that is timed, on the CPU."""
+    rng = plan.rng("sums")
+    households = workload.make_households(part, plan.queries, None, rng)
+    shard = Shard(workload.shard_settings(plan.patterns))
+    while shard.maintain():  # the buckets count every device from the first one on
+        pass
+    finding = Timings(time.thread_time)
+    for code in households.codes[: plan.queries]:
+        finding.measure(default_codebook().buckets, code[None])
+    more = (
+        workload.make_request(device_id.tobytes(), _same_taste(households, part, device, rng), workload.no_updates())
+        for device, device_id in enumerate(households.device_ids)
+    )
+    for what, requests, added, target in (
+        ("a new device's", workload.first_syncs(households, rng), workload.PATTERNS_A_DEVICE, at_most(SUMS_US_MAX)),
+        (f"{NEW_PATTERNS} more of a device with {workload.PATTERNS_A_DEVICE}", more, NEW_PATTERNS, None),
+    ):
+        counting, applying = Timings(time.thread_time), Timings(time.thread_time)
+        with _timing_sums(counting):
+            for request in requests:
+                applying.measure(shard.apply, request, workload.START_S)
+        both_us = np.array(counting.ms).reshape(-1, 2).sum(axis=1) * 1e3
+        yield Row(
+            name=f"the sums, a pattern added, {what}: CPU, p50",
+            value=float(np.median(both_us)) / added,
+            unit="us",
+            quality=f"of {applying.p50 * 1e3 / added:.0f} us in all; {len(default_codebook()):,} buckets",
+            yardstick=Yardstick("finding the bucket alone", finding.p50 * 1e3),
+            target=target,
+        )
+
+
+@contextmanager
+def _timing_sums(timings: Timings) -> Iterator[None]:
+    """Each `leave` and each `enter` is one."""
+    leave, enter = Buckets.leave, Buckets.enter
+    with (
+        patch.object(Buckets, "leave", lambda *arguments: timings.measure(leave, *arguments)),
+        patch.object(Buckets, "enter", lambda *arguments: timings.measure(enter, *arguments)),
+    ):
+        yield
+
+
 def _maintain(loaded: Loaded) -> None:
     while loaded.shard.maintain():
         pass
@@ -84,7 +138,7 @@ def _updates(loaded: Loaded, device: int, rng: np.random.Generator) -> RateUpdat
     return workload.make_updates(rng.choice(own, UPDATES, replace=False), rng)
 
 
-def _new_patterns(loaded: Loaded, part: Part, device: int, rng: np.random.Generator) -> PatternBatch:
-    """Of films the household has patterns of already, so that it keeps its interests."""
-    films = rng.choice(loaded.households.films[device], NEW_PATTERNS)
+def _same_taste(households: Households, part: Part, device: int, rng: np.random.Generator) -> PatternBatch:
+    """New patterns of films the household has patterns of already, so that it keeps its interests."""
+    films = rng.choice(households.films[device], NEW_PATTERNS)
     return workload.make_batch(workload.make_ids(NEW_PATTERNS, rng), part.patterns(films, rng), rng)
