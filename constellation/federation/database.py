@@ -209,10 +209,15 @@ class CoordinatorDatabase(Connections):
         return None if content is None else codebooks.decode(content)
 
     async def open_round(self, shard_id: str) -> OpenRound | None:
-        """The round that collects and lacks this shard's partial."""
+        """The round that collects and lacks this shard's partial.
+
+        None while the shard holds devices that are another's: such as it takes in, has to drop again, or gave away.
+        """
         content = await self._value(
-            "SELECT terms FROM rounds JOIN partials ON round = number"
-            " WHERE state = 'collecting' AND shard_id = $1 AND content IS NULL",
+            "SELECT terms FROM rounds JOIN partials ON round = rounds.number"
+            " WHERE state = 'collecting' AND shard_id = $1 AND content IS NULL AND NOT EXISTS (SELECT FROM moves"
+            " WHERE to_shard = $1 AND moves.state IN ('copied', 'cancelled')"
+            " OR from_shard = $1 AND moves.state = 'owned')",
             shard_id,
         )
         if content is None:
