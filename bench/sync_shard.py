@@ -1,8 +1,8 @@
 """What does one sync cost without HTTP? `Shard.apply` and `Shard.answer`, by what the delta brings.
 
 The classes are those of the mix that TVs send: nothing new, updates of known patterns, two new patterns. Devices with
-three interests ask three times. Every answer is the whole one: 100 patterns and 50 trends. How much of it is for the sums
-that a round is made of is told apart.
+three interests ask three times. Every answer is the whole one: 100 patterns and 50 trends. How much of it is for the
+sums that a round is made of is told apart.
 """
 
 import time
