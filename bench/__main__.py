@@ -28,10 +28,12 @@ QUESTIONS = {
     "restart": "how soon is a shard back, and how soon does it stop?",
     "recovery": "how well does a shard answer when it was restored, and when as well as before?",
     "federation": "what does a round of 100 shards cost, and how true is it?",
+    "privacy": "what does the noise of a private round leave of its prototypes?",
+    "robustness": "how far do devices that collude move a prototype, and what a region watches?",
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
-GATED = ("similarity", "relevance", "grouping", "recovery", "federation", "memory")
+GATED = ("similarity", "relevance", "grouping", "recovery", "federation", "privacy", "robustness", "memory")
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000
 RESULTS = Path(__file__).with_name("results")

@@ -49,11 +49,11 @@ class Crowd:
             np.minimum(workload.draw_counts(len(films), rng), WEIGHT_COUNT_CAP).astype(np.int64).reshape(shape)
         )
         self._held = np.zeros(shape, np.int64)
-        self._popularity = _zipf(shape[0])
+        self._popularity = zipf(shape[0])
         self._word_shares = [rng.dirichlet(np.ones(len(words)), shape[0]) for words in WORDS]
         self._titles = [f"title:{number}" for number in range(titles)]
         by_hour = 1 + np.sin(np.arange(HOURS) * (2 * np.pi / 24))
-        self._views = np.outer(by_hour, rng.permutation(_zipf(titles))) * (DEVICES * SAMPLES_A_DEVICE_HOUR)
+        self._views = np.outer(by_hour, rng.permutation(zipf(titles))) * (DEVICES * SAMPLES_A_DEVICE_HOUR)
         self.terms = RoundTerms(
             round=1,
             at=workload.START_S,
@@ -68,9 +68,6 @@ class Crowd:
         """What a shard whose devices are drawn now tells; in every bucket is at least one."""
         terms, rng = self.terms, self._rng
         devices = 1 + rng.multinomial(BUCKETS_A_DEVICE * DEVICES, self._popularity)
-        held = rng.multinomial(devices, np.full(PATTERNS_A_BUCKET, 1 / PATTERNS_A_BUCKET))
-        self._held += held
-        weights = held * np.rint(self._rates * self._counts * WEIGHT_SCALE).astype(np.int64)
         return Partial(
             shard_id=shard_id,
             region=terms.shards[shard_id],
@@ -78,19 +75,26 @@ class Crowd:
             map_epoch=terms.map_epoch,
             codebook_version=terms.codebook_version,
             hour=terms.hour,
-            buckets=BucketSums(
-                numbers=np.arange(terms.buckets, dtype=np.int32),
-                sums=(weights[:, None] @ self._fixed)[:, 0],
-                weights=weights.sum(axis=1),
-                samples=(held * self._counts * WEIGHT_SCALE).sum(axis=1),
-                patterns=devices,
-                devices=devices,
-            ),
+            buckets=self.sums(devices),
             contexts=self._contexts(devices),
             trends=TrendCounts(
                 self._titles, self._views.sum(axis=0).astype(np.int64), rng.poisson(self._views).astype(np.uint32)
             ),
             devices=DEVICES,
+        )
+
+    def sums(self, devices: npt.NDArray[np.int64]) -> BucketSums:
+        """Of so many devices (K,) in each bucket; which pattern of it each has is drawn."""
+        held = self._rng.multinomial(devices, np.full(PATTERNS_A_BUCKET, 1 / PATTERNS_A_BUCKET))
+        self._held += held
+        weights = held * np.rint(self._rates * self._counts * WEIGHT_SCALE).astype(np.int64)
+        return BucketSums(
+            numbers=np.arange(len(devices), dtype=np.int32),
+            sums=(weights[:, None] @ self._fixed)[:, 0],
+            weights=weights.sum(axis=1),
+            samples=(held * self._counts * WEIGHT_SCALE).sum(axis=1),
+            patterns=devices,
+            devices=devices,
         )
 
     def true_means(self) -> npt.NDArray[np.float64]:
@@ -112,7 +116,7 @@ class Crowd:
         )
 
 
-def _zipf(n: int) -> npt.NDArray[np.float64]:
+def zipf(n: int) -> npt.NDArray[np.float64]:
     """(n,) shares that fall as 1 / (rank + 10)."""
     falling = 1 / (10 + np.arange(n))
     shares: npt.NDArray[np.float64] = falling / falling.sum()
