@@ -30,6 +30,7 @@ _PASSED_OVER = (
 """What leads to the next host."""
 _PASSING = (
     asyncpg.InterfaceError,  # the connection is closed
+    asyncpg.InternalClientError,  # it was lost while a command was under way: asyncpg goes on with the next on it
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
