@@ -9,7 +9,8 @@ from tests.storage.proxy import CutProxy
 
 CUTS, USERS = 150, 4
 ENDED_BY_THE_SERVER = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
