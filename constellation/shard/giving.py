@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from constellation.limits import TREND_ITEMS_PER_PARTIAL_MAX
+from constellation.limits import CONTEXT_STRINGS_MAX, TREND_ITEMS_PER_PARTIAL_MAX
 from constellation.model import Rows
 from constellation.rounds import (
     CONTENT_TYPE,
@@ -31,6 +31,11 @@ from kernels import chains
 
 _PATTERNS_PER_STEP = 500
 _PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
+_WORD_BITS, _PLACE_BITS, _BUCKET_BITS = 16, 2, 24
+"""Of one number for owner, bucket, place and word: sorting numbers is ten times as fast as sorting rows of four."""
+_WITHOUT_OWNER = (1 << _WORD_BITS + _PLACE_BITS + _BUCKET_BITS) - 1
+
+assert CONTEXT_STRINGS_MAX <= 1 << _WORD_BITS and max(_PLACES) < 1 << _PLACE_BITS
 
 Contexts = Counter[tuple[int, int, str]]
 """Devices by bucket, place and string."""
@@ -86,12 +91,27 @@ def _count_contexts(
     owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     words = patterns.words[rows]
     pattern, column = np.nonzero(words)
-    keys = np.column_stack((owner[pattern], buckets[pattern], _PLACES[column], words[pattern, column]))
-    once, patterns_of = np.unique(keys, axis=0, return_counts=True)
+    where = (owner[pattern] << _BUCKET_BITS | buckets[pattern]) << _PLACE_BITS | _PLACES[column]
+    once, patterns_of = np.unique(where << _WORD_BITS | words[pattern, column], return_counts=True)
     told = once[_ranks(once, patterns_of, patterns.contexts) < strings_max]
-    distinct, counts = np.unique(told[:, 1:], axis=0, return_counts=True)
-    for (bucket, place, word), count in zip(distinct.tolist(), counts.tolist(), strict=True):
+    distinct, counts = np.unique(told & _WITHOUT_OWNER, return_counts=True)
+    where, told_words = np.divmod(distinct, 1 << _WORD_BITS)
+    of_buckets, places = np.divmod(where, 1 << _PLACE_BITS)
+    columns = of_buckets.tolist(), places.tolist(), told_words.tolist(), counts.tolist()
+    for bucket, place, word, count in zip(*columns, strict=True):
         contexts[bucket, place, patterns.contexts.string(word)] += count
+
+
+def _ranks(keys: Counts, counts: Counts, table: ContextTable) -> Counts:
+    """(n,) ranks by count (n,), then name, of ascending keys (n,) among those of the same owner, bucket and place."""
+    where, word_of = np.divmod(keys, 1 << _WORD_BITS)
+    words, word_of = np.unique(word_of, return_inverse=True)
+    by_name = sorted(range(len(words)), key=[table.string(word) for word in words.tolist()].__getitem__)
+    order = np.lexsort((np.argsort(by_name)[word_of], -counts, where))
+    starts = np.searchsorted(where, where)
+    ranks = np.empty(len(keys), np.int64)
+    ranks[order] = np.arange(len(keys)) - starts
+    return ranks
 
 
 def _count_watching(counted: Counts, tables: Tables, devices: Rows) -> Counts:
@@ -104,19 +124,6 @@ def _count_watching(counted: Counts, tables: Tables, devices: Rows) -> Counts:
     more: Counts = np.bincount(once[:, 1].astype(np.int64), minlength=len(counted))
     more[: len(counted)] += counted
     return more
-
-
-def _ranks(keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], table: ContextTable) -> npt.NDArray[np.int64]:
-    """(n,) ranks by count (n,), then name, of distinct keys (n, 4) among those of the same owner, bucket and place."""
-    words, word_of = np.unique(keys[:, 3], return_inverse=True)
-    by_name = sorted(range(len(words)), key=[table.string(word) for word in words.tolist()].__getitem__)
-    name_ranks = np.argsort(by_name)
-    order = np.lexsort((name_ranks[word_of], -counts, *keys[:, 2::-1].T))
-    is_first = np.diff(keys[order, :3], axis=0, prepend=-1).any(axis=1)
-    starts = np.maximum.accumulate(np.where(is_first, np.arange(len(keys)), 0))
-    ranks = np.empty(len(keys), np.int64)
-    ranks[order] = np.arange(len(keys)) - starts
-    return ranks
 
 
 def _columns(contexts: Contexts) -> ContextCounts:

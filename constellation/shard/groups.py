@@ -17,10 +17,11 @@ from constellation.rounds import GROUPS, GroupMeans, no_groups
 from constellation.shard.buckets import Buckets
 from constellation.shard.tables import Tables
 from kernels.contributions import contribute, empty_totals
+from kernels.pages import Leaving
 
 _WORDS = ID_BYTES // 4
 _GROUP_BITS = (GROUPS - 1).bit_length()
-_CELLS_PER_STEP = 1_024
+_CELLS_PER_STEP = 512
 
 assert GROUPS == 1 << _GROUP_BITS
 
@@ -42,13 +43,16 @@ class Groups:
         contribute(self._totals, starts, every, cells, *columns, WEIGHT_COUNT_CAP, cap, 1)
 
     def means(self) -> Generator[None, None, GroupMeans]:
-        """In steps of a few milliseconds."""
+        """In steps of a few milliseconds; the sums are gone then, and their memory."""
         totals = self._totals
         cells = np.flatnonzero(totals.weights).astype(np.int32)
         means = np.empty((len(cells), DIM), np.int16)
         for start in range(0, len(cells), _CELLS_PER_STEP):
             some = cells[start : start + _CELLS_PER_STEP]
             means[start : start + len(some)] = np.rint(totals.sums[some] / totals.weights[some, None])
+            yield
+        leaving = Leaving(totals.sums)
+        while leaving.step():
             yield
         return GroupMeans(cells, means, totals.weights[cells], totals.devices[cells])
 
