@@ -1,0 +1,43 @@
+"""A gate in a database: whoever gets a row past a point waits there, until it is killed or cut off."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from tests.durability.life import until
+
+_LOCK = 4_712
+
+
+@contextlib.asynccontextmanager
+async def gated(url: str, event: str, condition: str = "true") -> AsyncIterator[None]:
+    """Nobody does `event` (such as `INSERT ON rounds`) to rows that meet the condition within the block, which begins
+    at once; who tries is cut off at its end."""
+    keeper = await asyncpg.connect(url)
+    try:
+        await keeper.execute(
+            "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_advisory_xact_lock({_LOCK}); RETURN coalesce(NEW, OLD); END $$;"
+            f" CREATE TRIGGER gate BEFORE {event} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION wait_at_gate();"
+            f" SELECT pg_advisory_lock({_LOCK})"
+        )
+        yield
+        await keeper.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE NOT granted")
+        await keeper.execute("DROP FUNCTION wait_at_gate CASCADE")
+    finally:
+        await keeper.close()
+
+
+async def reached(url: str, seconds_max: float) -> None:
+    """Until somebody waits at the gate."""
+    connection = await asyncpg.connect(url)
+
+    async def somebody() -> bool:
+        query = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+        return bool(await connection.fetchval(query))
+
+    try:
+        await until(somebody, seconds_max)
+    finally:
+        await connection.close()
