@@ -1,13 +1,14 @@
 """A gate in a database: whoever gets a row past a point waits there, until it is killed or cut off."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 import asyncpg
 
-from tests.durability.life import until
+from tests.api.process import START_S_MAX
 
-_LOCK = 4_712
+_LOCK = 4_711
 
 
 @contextlib.asynccontextmanager
@@ -29,15 +30,17 @@ async def gated(url: str, event: str, condition: str = "true") -> AsyncIterator[
         await keeper.close()
 
 
-async def reached(url: str, seconds_max: float) -> None:
-    """Until somebody waits at the gate."""
+async def until_rows(url: str, query: str) -> None:
+    """Until the query finds something."""
     connection = await asyncpg.connect(url)
-
-    async def somebody() -> bool:
-        query = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
-        return bool(await connection.fetchval(query))
-
     try:
-        await until(somebody, seconds_max)
+        async with asyncio.timeout(START_S_MAX):
+            while not await connection.fetch(query):
+                await asyncio.sleep(0.02)
     finally:
         await connection.close()
+
+
+async def reached(url: str) -> None:
+    """Until somebody waits at the gate."""
+    await until_rows(url, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
