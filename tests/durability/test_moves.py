@@ -23,7 +23,7 @@ from tests.durability.life import SOAKING, Stored, kill, living, stop, stored, u
 from tests.storage.conftest import execute
 from tests.storage.conftest import server as server
 from tests.storage.conftest import url as url
-from tests.storage.gates import gated, reached
+from tests.storage.gates import gate_reached, gated
 
 STEPS = (
     ("UPDATE OF state ON moves", "NEW.state = 'copying'", "source"),
@@ -147,7 +147,7 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
                 await ledger.more(50)
                 async with gated(url, "UPDATE OF state ON moves"):
                     command = subprocess.Popen(command_line(url, "move", "--from=a", "--to=b"), env=environment())
-                    await reached(url)
+                    await gate_reached(url)
                     command.kill()
                     command.wait(START_S_MAX)
                 await over(moves, [1])
@@ -209,7 +209,7 @@ def test_killed_at_any_step_the_move_goes_on(folder: Path, server: str, url: str
                     await ledger.more(30)
                     async with gated(url, event, condition):
                         numbers = await moves.plan(source, target, [slot_of(tv.id) for tv in ledger.tvs[:6]])
-                        await reached(url)
+                        await gate_reached(url)
                         await both.kill(dies)
                     await both.start(dies)
                     await over(moves, numbers)
@@ -233,7 +233,7 @@ def test_what_was_told_stays_refused_in_the_next_life_without_coordinator_and_is
             leaving = ledger.tvs[:2]
             async with gated(url, "DELETE ON moving"):
                 await moves.plan("a", "b", [slot_of(tv.id) for tv in leaving])
-                await reached(url)
+                await gate_reached(url)
                 await both.kill("a")
                 await both.kill("b")
             await both.start("a", f"postgresql://127.0.0.1:{free_port()}/away")

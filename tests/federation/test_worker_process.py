@@ -20,7 +20,7 @@ from tests.api.process import START_S_MAX, STOP_S_MAX, environment, wait_for
 from tests.api.test_metrics import scrape
 from tests.federation.reporting import expected_result, expire_lease, join, leading, opened, published, report, shards
 from tests.storage.conftest import execute
-from tests.storage.gates import gated, reached, until_rows
+from tests.storage.gates import gate_reached, gated, until_rows
 
 
 class Process(NamedTuple):
@@ -62,7 +62,7 @@ def test_worker_killed_on_the_way_into_a_state_is_followed_by_one_that_publishes
             async with shards(database, 1, 2, 3):
                 with process(url, "--once") as first:
                     async with gated(url, "INSERT OR UPDATE OF state ON rounds", f"NEW.state = '{state}'"):
-                        await reached(url)
+                        await gate_reached(url)
                         first.child.send_signal(signal.SIGKILL)
                         assert await ended(first) == -signal.SIGKILL
                 before = {"collecting": [], "merging": [("collecting",)], "published": [("merging",)]}

@@ -41,6 +41,6 @@ async def until_rows(url: str, query: str) -> None:
         await connection.close()
 
 
-async def reached(url: str) -> None:
+async def gate_reached(url: str) -> None:
     """Until somebody waits at the gate."""
     await until_rows(url, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
