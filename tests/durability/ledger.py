@@ -26,7 +26,7 @@ from constellation.shard import Shard
 from constellation.wire.content import decode_content
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync
-from tests.durability.life import Held, HeldTitle, Stored, held_title, living, stop, until
+from tests.durability.life import POLL_S, Held, HeldTitle, Stored, held_title, living, stop, until
 from tests.shard.material import START, code_of, context_of, id_of
 from tests.shard.model import ModelShard
 
@@ -74,7 +74,8 @@ class Title:
 class Ledger:
     """Devices that sync with one server, whatever becomes of it."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, patient: bool = False) -> None:
+        """`patient`: a device that gets no answer tries again as long as it syncs, else it stops for good."""
         self.tvs = [Tv(number) for number in range(1, DEVICES + 1)]
         self.titles = {tv.number: Title(f"title:{tv.number}", 10**6 * tv.number) for tv in self.tvs}
         self.model = ModelShard(SETTINGS)
@@ -86,11 +87,11 @@ class Ledger:
         self.refusals: list[str] = []
         self.lost_share = 0.0
         """Of replies that nobody waits for; as many old deltas come again."""
-        self._rng = rng
+        self._rng, self._patient = rng, patient
 
     @contextlib.asynccontextmanager
     async def syncing(self, url: str) -> AsyncIterator[None]:
-        """Every device syncs again and again while the block runs, and stops for good when it gets no answer."""
+        """Every device syncs again and again while the block runs."""
         stopping = asyncio.Event()
         async with _client(url) as client, asyncio.TaskGroup() as group:
             for tv in self.tvs:
@@ -209,7 +210,9 @@ class Ledger:
             if answered and self._rng.random() < POSTED_SHARE:
                 answered = await self._post(client, self.titles[tv.number], patience_s)
             if not answered and not lost:
-                return
+                if not self._patient:
+                    return
+                await asyncio.sleep(POLL_S)
             if tv.sent and self._rng.random() < self.lost_share:
                 await self._send_old(client, tv.sent[self._rng.integers(len(tv.sent))])
 
@@ -289,7 +292,7 @@ class Ledger:
 
 def _client(url: str) -> httpx.AsyncClient:
     headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
 
 
 async def _seen(client: httpx.AsyncClient) -> dict[bytes, Held]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,7 @@ from tests.api.process import START_S_MAX, STOP_S_MAX, environment, wait_for
 from tests.api.test_metrics import scrape
 from tests.federation.reporting import expected_result, expire_lease, join, leading, opened, published, report, shards
 from tests.storage.conftest import execute
-
-_GATE = 4_711
-"""An advisory lock: a worker waits for it in the transaction that brings a round into the state of `gated`."""
+from tests.storage.gates import gate_reached, gated, until_rows
 
 
 class Process(NamedTuple):
@@ -56,31 +54,6 @@ async def ended(worker: Process) -> int:
     return await asyncio.to_thread(worker.child.wait, START_S_MAX)
 
 
-@contextlib.asynccontextmanager
-async def gated(url: str, state: str) -> AsyncIterator[None]:
-    """Nobody gets a round into this state within the block; who tries is cut off at its end."""
-    keeper = await asyncpg.connect(url)
-    try:
-        await keeper.execute(
-            "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS"
-            f" $$ BEGIN PERFORM pg_advisory_xact_lock({_GATE}); RETURN NEW; END $$;"
-            " CREATE TRIGGER gate BEFORE INSERT OR UPDATE OF state ON rounds FOR EACH ROW"
-            f" WHEN (NEW.state = '{state}') EXECUTE FUNCTION wait_at_gate();"
-            f" SELECT pg_advisory_lock({_GATE})"
-        )
-        yield
-        await keeper.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE NOT granted")
-        await keeper.execute("DROP FUNCTION wait_at_gate CASCADE")
-    finally:
-        await keeper.close()
-
-
-async def until_rows(url: str, query: str) -> None:
-    async with asyncio.timeout(START_S_MAX):
-        while not await execute(url, query):
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("state", ["collecting", "merging", "published"])
 def test_worker_killed_on_the_way_into_a_state_is_followed_by_one_that_publishes_the_same(url: str, state: str) -> None:
     async def scenario() -> None:
@@ -88,8 +61,8 @@ def test_worker_killed_on_the_way_into_a_state_is_followed_by_one_that_publishes
             await join(database, 1, 2, 3)
             async with shards(database, 1, 2, 3):
                 with process(url, "--once") as first:
-                    async with gated(url, state):
-                        await until_rows(url, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                    async with gated(url, "INSERT OR UPDATE OF state ON rounds", f"NEW.state = '{state}'"):
+                        await gate_reached(url)
                         first.child.send_signal(signal.SIGKILL)
                         assert await ended(first) == -signal.SIGKILL
                 before = {"collecting": [], "merging": [("collecting",)], "published": [("merging",)]}

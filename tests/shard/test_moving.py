@@ -63,10 +63,10 @@ class Movement(RuleBasedStateMachine):
         self.whole, self.model = shard_of(9), ModelShard(settings())
         self.now, self.sequence = float(START), 0
         self.sent: list[tuple[int, Any]] = []
-        for number, shard in ((0, self.shards[0]), (9, self.whole)):
-            shard.put_content(title("known here alone", 1), self.now)
-            if number == 0:
-                self.keep(0)
+        for shard in (*self.shards, self.whole):
+            shard.put_content(title("film:1", 1), self.now)
+        for at in range(2):
+            self.keep(at)
 
     def keep(self, at: int) -> None:
         if (change := self.shards[at].change) is not None:
@@ -193,6 +193,19 @@ def test_version_of_a_device_is_never_ahead_of_the_shard_it_came_to() -> None:
     for piece in told(here, {1}):
         there.take_in(decode(piece), START)
     assert there.global_version > version
+
+
+def test_titles_that_patterns_are_about_go_along() -> None:
+    here, there = new_shard(), new_shard()
+    there.put_content(title("film:2", 2), START)
+    for number in (1, 2, 3):
+        here.put_content(title(f"film:{number}", number), START)
+    here.apply(request(1, [(1, 0.9, 10), (2, 0.9, 20)]), START)
+    for piece in told(here, {1}):
+        there.take_in(decode(piece), START)
+    assert there.stats(START).content_items == 2 and there.content("film:1").title == "Film:1"
+    assert counts(there) == counts(here) == {"film:1": 10, "film:2": 20}
+    assert there.change is not None and [item.content_id for _, item in there.change.content] == ["film:1"]
 
 
 def test_shard_without_room_takes_nothing_in() -> None:
