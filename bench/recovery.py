@@ -13,7 +13,7 @@ import numpy as np
 from bench import workload
 from bench.loaded import Loaded, load_shard
 from bench.peers.exact import ExactScan
-from bench.plan import Answers, Note, Plan, tracked
+from bench.plan import Answers, Note, Plan, Timings, tracked
 from bench.report import Row, Yardstick, at_least
 from constellation import limits
 from constellation.model import Codes, Ids
@@ -77,16 +77,14 @@ def _enter(loaded: Loaded, queries: Codes, rng: np.random.Generator) -> list[byt
 
 
 def _restored(plan: Plan, kept: Shard, with_places: bool) -> tuple[Shard, float]:
-    """A new shard that holds what the kept one does, and the seconds it took."""
-    shard = Shard(workload.shard_settings(plan.patterns))
-    began_at = time.perf_counter()
+    """A new shard that holds what the kept one does, and the seconds that it took to take it in."""
+    shard, restoring = Shard(workload.shard_settings(plan.patterns)), Timings()
     if with_places:
-        shard.expect(kept.layout())
+        restoring.measure(shard.expect, kept.layout())
     for change, places in tracked(kept.pieces(limits.SNAPSHOT_PATTERNS_PER_TURN), "restoring"):
-        shard.restore(change, places if with_places else b"")
-    for _ in shard.restored():
-        pass
-    return shard, time.perf_counter() - began_at
+        restoring.measure(shard.restore, change, places if with_places else b"")
+    restoring.measure(list, shard.restored())
+    return shard, sum(restoring.ms) / 1e3
 
 
 def _recalls(shard: Shard, asked: dict[str, Questions]) -> dict[str, float]:
