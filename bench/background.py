@@ -56,7 +56,7 @@ def measure(plan: Plan) -> Answers:
     syncs = iter(list(sync_http.mix(loaded.households, part, 2 * min(SYNCS, plan.patterns), 1, rng)))
     with tempfile.TemporaryDirectory() as directory:
         settings = kept.settings_in(directory, plan)
-        kept.fill(settings, loaded)
+        kept.fill(settings, loaded.shard)
         yield from watched(plan, lambda watch: _live(watch, Material(settings, syncs, loaded.now, result)))
 
 

@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
-import numpy as np
 
 from bench import workload
-from bench.loaded import Loaded
 from bench.plan import Plan, tracked
 from constellation.config import Settings
-from constellation.records import Change, TrendCells
+from constellation.records import Change
+from constellation.shard import Shard
 from constellation.storage.keeper import JournaledKeeper, open_keeper
 
 PATTERNS_A_CHANGE = 5_000
@@ -25,19 +24,9 @@ def settings_in(directory: str, plan: Plan) -> Settings:
     return msgspec.structs.replace(workload.shard_settings(plan.patterns), data_dir=directory)
 
 
-def changes(loaded: Loaded) -> Iterator[Change]:
-    """All devices and patterns of the load, so many patterns a change."""
-    households = loaded.households
-    devices = PATTERNS_A_CHANGE // workload.PATTERNS_A_DEVICE
-    no_cells = TrendCells([], np.empty(0, np.uint32), np.empty(0, np.uint32))
-    for start in range(0, len(households), devices):
-        keys = {
-            households.device_ids[household].tobytes(): {
-                pattern_id.tobytes() for pattern_id in households.ids[households.rows_of(household)]
-            }
-            for household in range(start, min(start + devices, len(households)))
-        }
-        yield loaded.shard.read(keys, [], no_cells)
+def changes(shard: Shard) -> Iterator[Change]:
+    """All that a shard holds, so many patterns a change."""
+    return (piece.change for piece in shard.pieces(PATTERNS_A_CHANGE))
 
 
 @asynccontextmanager
@@ -51,16 +40,15 @@ async def opened(settings: Settings) -> AsyncIterator[JournaledKeeper]:
         await keeper.close()
 
 
-def fill(settings: Settings, loaded: Loaded) -> None:
-    """Bring the load into a directory that is empty."""
-    asyncio.run(_fill(settings, loaded))
+def fill(settings: Settings, shard: Shard) -> None:
+    """Bring all that a shard holds into a directory that is empty."""
+    asyncio.run(_fill(settings, shard))
 
 
-async def _fill(settings: Settings, loaded: Loaded) -> None:
+async def _fill(settings: Settings, shard: Shard) -> None:
     async with opened(settings) as keeper:
-        keeper.begin(loaded.shard)
+        keeper.begin(shard)
         assert keeper.write_behind is not None
-        total = -(-loaded.households.films.size // PATTERNS_A_CHANGE)
-        for change in tracked(changes(loaded), "keeping the load", total):
+        for change in tracked(changes(shard), "keeping the load"):
             await keeper.kept(keeper.keep(change))
             await keeper.write_behind.flush()

@@ -30,7 +30,7 @@ def measure(plan: Plan) -> Answers:
     with serving(*in_memory(plan)) as server:
         empty = Yardstick("an empty shard in memory", server.ready_s)
     with tempfile.TemporaryDirectory() as directory:
-        kept.fill(kept.settings_in(directory, plan), loaded)
+        kept.fill(kept.settings_in(directory, plan), loaded.shard)
         options = on_disk(plan, directory)
         with serving(*options) as server:
             load = uvloop.run(_send(server.url, posts))
