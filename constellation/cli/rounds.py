@@ -71,7 +71,9 @@ def _table(rows: "list[RoundRow]") -> Table:
 
 def _privacy(row: "RoundRow") -> str:
     """Of the round, and of all rounds of the window that ends with it."""
-    return "" if row.epsilon is None else f"{row.epsilon:g}, in all {row.spent:.3g}"
+    if row.epsilon is None:
+        return ""
+    return f"{row.epsilon:g}" if row.spent is None else f"{row.epsilon:g}, in all {row.spent:.3g}"
 
 
 def _age(seconds: float) -> str:

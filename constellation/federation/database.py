@@ -99,7 +99,7 @@ class RoundRow(NamedTuple):
     epsilon: float | None
     """Privacy of its noise, None if it has none."""
     spent: float | None
-    """Epsilon of all rounds of the window that ends with it."""
+    """Epsilon of all rounds of the window that ends with it; None too if its worker had no budget."""
     why: str
 
 

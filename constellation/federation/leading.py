@@ -130,13 +130,13 @@ class Leadership:
         return None if row is None else (row["shard_id"], row["content"])
 
     async def publish(
-        self, result: FederationResult, content: bytes, why: str, noised: Noised | None = None
+        self, result: FederationResult, content: bytes, why: str, budget: PrivacyBudget | None = None
     ) -> RoundRow:
         """`content` is the encoded result; `why`: what was refused. What its noise costs is entered with it. Partials
         of earlier rounds go, and rounds that are older than the last `ROUNDS_KEPT`."""
         async with self._step() as connection:
-            if result.privacy is not None and noised is not None:
-                await _enter(connection, result, noised)
+            if result.privacy is not None:
+                await _enter(connection, result.number, budget)
             await connection.execute(
                 "UPDATE rounds SET result = $2, reported = $3, devices = $4, patterns = $5, prototypes = $6,"
                 " trends = $7 WHERE number = $1",
@@ -228,15 +228,19 @@ async def _releases(connection: Any) -> list[Release]:
     return [Release(*row) for row in await connection.fetch("SELECT at, multiplier, names_delta FROM releases")]
 
 
-async def _enter(connection: Any, result: FederationResult, noised: Noised) -> None:
-    """The release, with what it costs alone and with those of its window."""
-    release = Release(result.at, noised.noise.multiplier, noised.noise.names_delta)
-    since = result.at - noised.budget.window_s
-    within = [one for one in await _releases(connection) if one.at > since]
+async def _enter(connection: Any, number: int, budget: PrivacyBudget | None) -> None:
+    """The release of a round: what the noise of its terms costs alone, and with those of a budget's window."""
+    content = await connection.fetchval("SELECT terms FROM rounds WHERE number = $1", number)
+    terms = msgspec.msgpack.decode(content, type=RoundTerms)
+    assert terms.noise is not None
+    release = Release(terms.at, terms.noise.multiplier, terms.noise.names_delta)
+    spent = None
+    if budget is not None:
+        within = [one for one in await _releases(connection) if one.at > terms.at - budget.window_s]
+        spent = budget.spent([*within, release])
     await connection.execute(
         "INSERT INTO releases VALUES ($1, $2, $3, $4, $5, $6)",
-        *(result.number, *msgspec.structs.astuple(release), noised.noise.privacy.epsilon),
-        noised.budget.spent([*within, release]),
+        *(number, *msgspec.structs.astuple(release), terms.noise.privacy.epsilon, spent),
     )
 
 

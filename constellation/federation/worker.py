@@ -116,7 +116,7 @@ class Worker:
         why = "; ".join(map(str, refused))
         if not result.shards_reported:
             return await lead.abandon(terms.round, why)
-        return await lead.publish(result, content, why, self._wanted.noised)
+        return await lead.publish(result, content, why, self._wanted.noised and self._wanted.noised.budget)
 
     async def _led(self) -> Leadership | None:
         if self._database is None:

@@ -26,7 +26,9 @@ async def join(database: CoordinatorDatabase, sharing: str) -> None:
     await beat(database, 1, VERSION)
 
 
-async def publish(database: CoordinatorDatabase, lead: Leadership, number: int) -> None:
+async def publish(
+    database: CoordinatorDatabase, lead: Leadership, number: int, budget: PrivacyBudget | None = NOISED.budget
+) -> None:
     of = await asked(database, 1)
     given = partial_of(1, of)
     given.sharing = "aggregates"
@@ -37,7 +39,7 @@ async def publish(database: CoordinatorDatabase, lead: Leadership, number: int) 
     assert current is not None and found is not None
     partial: Partial = decode_partial(found[1])
     result = FederationCoordinator(current.terms).run_federation([partial], lambda _: None)
-    await lead.publish(result, encode(result), "", NOISED)
+    await lead.publish(result, encode(result), "", budget)
 
 
 def test_what_a_round_costs_is_entered_with_it_and_no_round_exceeds_the_budget(url: str) -> None:
@@ -68,6 +70,23 @@ def test_what_a_round_costs_is_entered_with_it_and_no_round_exceeds_the_budget(u
             assert number < 10
             await execute(url, "UPDATE releases SET at = at - $1", DAY_S)
             assert await lead.open(0, 60, Wanted(NOISED)) is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_round_costs_what_its_terms_say_whoever_publishes_it(url: str) -> None:
+    """A worker that was started again with other settings, or without any."""
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, "aggregates")
+            lead = await leading(database)
+            await lead.open(0, 60, Wanted(NOISED))
+            await publish(database, lead, 1, budget=None)
+            [row] = await database.last_rounds(1)
+            assert (row.epsilon, row.spent) == (1.0, None)
+            [entry] = await execute(url, "SELECT multiplier, names_delta FROM releases")
+            assert tuple(entry) == (NOISE.multiplier, NOISE.names_delta)
 
     asyncio.run(scenario())
 

@@ -58,7 +58,7 @@ CREATE TABLE releases (                 -- what rounds with noise have cost: nev
     multiplier double precision NOT NULL,
     names_delta double precision NOT NULL,
     epsilon double precision NOT NULL,  -- of this one
-    spent double precision NOT NULL     -- epsilon of all of its window, this one included
+    spent double precision              -- of all of its window, this one included; null if the worker had no budget
 );
 
 CREATE TABLE partials (
