@@ -106,7 +106,7 @@ WORKER_POLL_S = 1.0
 ROUNDS_KEPT = 200
 MOVE_DEVICES_MAX = 20_000
 """Of one move of slots, about: so many devices wait for it, for a minute at most."""
-MOVE_PATTERNS_PER_PIECE = 50
+MOVE_PATTERNS_PER_PIECE = 40
 """Taken in within one turn of the loop."""
 MOVE_PIECES_PER_STEP = 40
 """Told or taken in between two heartbeats."""

@@ -29,7 +29,6 @@ from constellation.model import (
 )
 from constellation.records import Change, Forgotten, Piece, TrendCells
 from constellation.rounds import FederationResult, Partial
-from constellation.shard import moving
 from constellation.shard.asking import Asking
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.federating import Federating
@@ -187,11 +186,10 @@ class Shard:
         One bounded step. The row to go on from, -1 after the last.
         """
         self.change = None
-        rows = self._moving.within(slots, start)[:EXPIRED_PER_STEP_MAX].tolist()
-        for device in rows:
+        rows, stop = self._moving.next_within(slots, start)
+        for device in rows.tolist():
             self._forget(device, b"", now)
         self.change = self._changes.take(self._version)
-        stop = rows[-1] + 1 if len(rows) == EXPIRED_PER_STEP_MAX else start + moving.LOOKED_AT_PER_STEP
         return stop if stop < self._devices.rows.high else -1
 
     def _forget(self, device: int, tombstone: bytes, now: float) -> None:
