@@ -28,7 +28,7 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 soak: $(VENV)/.dev  ## the fault tests in their long form
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
 
-bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (10 minutes)
+bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (a quarter of an hour)
 	$(VENV)/bin/python -m bench
 
 bench-full: $(VENV)/.dev  ## the same at 1,000,000 patterns

@@ -44,12 +44,6 @@ class Rows:
         fresh = np.arange(first, self.high, dtype=np.int32)
         return np.concatenate((self._free[self._freed : self._freed + freed], fresh))
 
-    def in_use(self) -> npt.NDArray[np.int32]:
-        """All rows that were taken and not given back, in order."""
-        used = np.ones(self.high, np.bool_)
-        used[self._free[: self._freed]] = False
-        return np.flatnonzero(used).astype(np.int32)
-
     def give_back(self, row: int) -> None:
         self._free[self._freed] = row
         self._freed += 1
