@@ -117,7 +117,9 @@ async def check_kept(ledger: Ledger, region: Region) -> None:
     parts = {name: await stored(region.database(name)) for name in region.servers}
     a, b = parts["a"], parts["b"]
     assert not a.sequences.keys() & b.sequences.keys() and not a.patterns.keys() & b.patterns.keys()
-    ledger.check_stored(Stored(a.patterns | b.patterns, a.sequences | b.sequences, a.titles | b.titles))
+    # Each shard has titles of its own; of one that was posted to both the last revision counts.
+    titles = sorted([*a.titles.items(), *b.titles.items()], key=lambda one: int(one[1][0].split()[1]))
+    ledger.check_stored(Stored(a.patterns | b.patterns, a.sequences | b.sequences, dict(titles)))
     owners = dict(await execute(region.coordinator, "SELECT slot, shard_id FROM slots"))
     assert all(owners[slot_of(device_id)] == name for name, part in parts.items() for device_id in part.sequences)
     samples: Counter[str] = Counter()
@@ -197,7 +199,7 @@ async def count_in_a_round(database: CoordinatorDatabase, number: int, shards_re
 
 def test_killed_at_any_step_the_move_goes_on(folder: Path, server: str, url: str, rng: np.random.Generator) -> None:
     """There and back again and again; each time the acting shard dies at another step."""
-    steps = [*STEPS] * 4 if SOAKING else STEPS[1::2]
+    steps = [*STEPS] * 4 if SOAKING else STEPS[1::3]
 
     async def scenario() -> None:
         ledger = Ledger(rng, patient=True)
