@@ -99,7 +99,8 @@ class Restoring:
         devices.sequence[rows] = came.sequences
         devices.fingerprint[rows] = came.fingerprints
         devices.cursor[rows] = came.cursors
-        devices.last_sync[rows] = came.last_syncs
+        # A record may be older than the piece of a snapshot before it, which knows of syncs that changed nothing.
+        devices.last_sync[rows] = np.maximum(devices.last_sync[rows], came.last_syncs)
         devices.credit_hour[rows] = came.credit_hours
         devices.credit_used[rows] = came.credit_used
         return rows

@@ -346,3 +346,14 @@ def test_versions_go_on_above_those_of_an_earlier_life() -> None:
     one = Settings(max_devices=1, max_patterns=1)
     first, second = Shard(one, 1_760_000_000.0), Shard(one, 1_760_000_001.0)
     assert second.global_version > first.global_version > 0
+
+
+def test_a_record_does_not_set_back_when_a_device_synced() -> None:
+    """A snapshot was begun, then the device came, was written down, and came again with nothing new before its piece."""
+    shard = restored(settings(), [])
+    shard.apply(request(1, [(1, 0.9, 10)]), START)
+    assert shard.change is not None
+    record = shard.change
+    shard.apply(request(1), START + 1_000)
+    again = restored(settings(), [*(piece.change for piece in shard.pieces(patterns_at_once=10)), record])
+    assert again.stats(START + 1_000).active_devices == 1
