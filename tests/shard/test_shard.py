@@ -349,7 +349,7 @@ def test_versions_go_on_above_those_of_an_earlier_life() -> None:
 
 
 def test_a_record_does_not_set_back_when_a_device_synced() -> None:
-    """A snapshot was begun, then the device came, was written down, and came again with nothing new before its piece."""
+    """A snapshot was begun, the device came, was written down, and came again with nothing new before its piece."""
     shard = restored(settings(), [])
     shard.apply(request(1, [(1, 0.9, 10)]), START)
     assert shard.change is not None
