@@ -18,6 +18,8 @@ from constellation.shard.patterns import Patterns
 from kernels import chains
 from kernels.contributions import contribute, empty_totals, heaviest
 
+BYTES_PER_PATTERN = 4
+"""Of one codebook."""
 PATTERNS_PER_STEP = 64
 """Of one step of `settle`, about: 0.7 ms for 1,024 centroids."""
 _NONE = 0
@@ -36,6 +38,11 @@ class Buckets:
         self._totals = empty_totals(1 + len(codebook), DIM)
         self._reached = 0
         """The rows of devices below this one count."""
+
+    @property
+    def bytes_resident(self) -> int:
+        """Of the sums, which do not grow with the patterns, and of the column."""
+        return self._patterns.rows.high * BYTES_PER_PATTERN + sums_bytes(len(self.codebook))
 
     @property
     def complete(self) -> bool:
@@ -93,3 +100,8 @@ class Buckets:
         starts, rows = self.counted(devices[devices < self._reached])
         columns = self._at, patterns.codes, patterns.inverse, patterns.rates, patterns.counts
         contribute(self._totals, starts, rows, *columns, WEIGHT_COUNT_CAP, self.bounds.samples, sign)
+
+
+def sums_bytes(buckets: int) -> int:
+    """What the sums of so many buckets take once each has a pattern."""
+    return 8 * buckets * (DIM + 4)

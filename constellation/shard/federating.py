@@ -33,6 +33,10 @@ class Federating:
         """Of the newest codebook under which every pattern is in its bucket; 0 if there is none."""
         return max((buckets.codebook.version for buckets in self._groups if buckets.complete), default=0)
 
+    @property
+    def bytes_resident(self) -> int:
+        return sum(buckets.bytes_resident for buckets in self._groups)
+
     def use(self, codebook: Codebook) -> None:
         """Group by this codebook too; once it is done, by it alone from the next one on."""
         if any(buckets.codebook.version == codebook.version for buckets in self._groups):

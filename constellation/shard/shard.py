@@ -320,6 +320,7 @@ class Shard:
     def _bytes_resident(self) -> int:
         return (
             self._patterns.rows.high * BYTES_PER_PATTERN
+            + self._federating.bytes_resident
             + self._devices.rows.high * BYTES_PER_DEVICE
             + self._index.bytes_resident
         )

@@ -1,12 +1,20 @@
 """How much memory a shard needs when it is as full as its settings allow. Checked by `cli` before anything starts."""
 
+from constellation.codebook import SIZE_MAX
 from constellation.config import Settings
 from constellation.limits import CONTENT_ITEMS_MAX, GENRE_TRENDS_MAX
 from constellation.model import DIM
-from constellation.shard import best_known, devices, patterns, similarity
+from constellation.shard import best_known, buckets, devices, patterns, similarity
 from kernels.trends import HOURS
 
-BYTES_PER_PATTERN = patterns.BYTES_PER_PATTERN + similarity.BYTES_PER_PATTERN + best_known.BYTES_PER_PATTERN
+_CODEBOOKS = 2
+"""In use at once, at most."""
+BYTES_PER_PATTERN = (
+    patterns.BYTES_PER_PATTERN
+    + similarity.BYTES_PER_PATTERN
+    + best_known.BYTES_PER_PATTERN
+    + _CODEBOOKS * buckets.BYTES_PER_PATTERN
+)
 BYTES_PER_DEVICE = devices.BYTES_PER_DEVICE
 _BYTES_PER_CONTENT_ITEM = 2 * DIM + 600
 """Code, graph node and the Python objects of one title."""
@@ -22,5 +30,6 @@ def memory_bytes(settings: Settings) -> int:
         + settings.max_devices * BYTES_PER_DEVICE
         + CONTENT_ITEMS_MAX * (_BYTES_PER_CONTENT_ITEM + _BYTES_PER_TREND)
         + GENRE_TRENDS_MAX * _BYTES_PER_TREND
+        + _CODEBOOKS * buckets.sums_bytes(SIZE_MAX)
         + _BYTES_PROCESS
     )
