@@ -80,6 +80,10 @@ class Delta(msgspec.Struct):
     sequence: int | None
     fingerprint: int
 
+    def __len__(self) -> int:
+        """How many patterns it names."""
+        return len(self.added) + len(self.updated) + len(self.removed)
+
 
 class SyncRequest(msgspec.Struct):
     """A decoded body of `POST /api/v1/sync`."""

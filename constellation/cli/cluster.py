@@ -91,7 +91,7 @@ def _switch(flag: str, value: bool) -> str:
 
 
 async def _watch(commands: dict[str, list[str]], server: EmbeddedServer, stopping: asyncio.Event) -> int:
-    """Start the children; stop them all when one ends or this process is told to. The worst of their exit codes."""
+    """Start the children; stop them all when one ends or this process is told to. 0 if it was told."""
     children = {
         name: await asyncio.create_subprocess_exec(sys.executable, "-m", "constellation", *command, process_group=0)
         for name, command in commands.items()

@@ -178,7 +178,8 @@ async def take_lead(database: CoordinatorDatabase, holder: str) -> Leadership | 
 
 async def _terms(connection: Any, wanted: Wanted) -> RoundTerms:
     """What the next round is held to: every shard of the map, and the newest codebook that those who live have all got
-    to. Raises `NoRound`."""
+    to, never an older one than before: a shard that was started again begins with that of its settings. Raises
+    `NoRound`."""
     number, at = await connection.fetchrow(
         "SELECT coalesce(max(number), 0) + 1, extract(epoch FROM now())::bigint FROM rounds"
     )
@@ -191,8 +192,8 @@ async def _terms(connection: Any, wanted: Wanted) -> RoundTerms:
     if moving is not None:
         raise NoRound(f"shard {moving['to_shard']} takes in the devices of move {moving['number']}")
     version = await connection.fetchval(
-        "SELECT min(codebook_version) FROM shards"
-        " WHERE codebook_version > 0 AND heartbeat > now() - make_interval(secs => $1)",
+        "SELECT min(codebook_version) FROM shards WHERE heartbeat > now() - make_interval(secs => $1)"
+        " AND codebook_version >= (SELECT coalesce(max(codebook_version), 1) FROM rounds WHERE state = 'published')",
         SHARD_LIVE_S,
     )
     if version is None:

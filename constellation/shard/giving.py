@@ -33,14 +33,13 @@ _PATTERNS_PER_STEP = 500
 _PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
 _WORD_BITS, _PLACE_BITS, _BUCKET_BITS = 16, 2, 24
 """Of one number for owner, bucket, place and word: sorting numbers is ten times as fast as sorting rows of four."""
+_ITEM_BITS = 31
 _WITHOUT_OWNER = (1 << _WORD_BITS + _PLACE_BITS + _BUCKET_BITS) - 1
 
 assert CONTEXT_STRINGS_MAX <= 1 << _WORD_BITS and max(_PLACES) < 1 << _PLACE_BITS
 
 Contexts = Counter[tuple[int, int, str]]
 """Devices by bucket, place and string."""
-
-
 Counts = npt.NDArray[np.int64]
 
 
@@ -120,8 +119,8 @@ def _count_watching(counted: Counts, tables: Tables, devices: Rows) -> Counts:
     starts, rows = chains.rows_of_many(tables.devices.first, patterns.following, devices)
     owner = np.repeat(np.arange(len(devices)), np.diff(starts))
     credited = np.flatnonzero((patterns.credited_item[rows] >= 0) & (patterns.credited_samples[rows] > 0))
-    once = np.unique(np.column_stack((owner[credited], patterns.credited_item[rows[credited]])), axis=0)
-    more: Counts = np.bincount(once[:, 1].astype(np.int64), minlength=len(counted))
+    once = np.unique(owner[credited] << _ITEM_BITS | patterns.credited_item[rows[credited]])
+    more: Counts = np.bincount(once & (1 << _ITEM_BITS) - 1, minlength=len(counted))
     more[: len(counted)] += counted
     return more
 

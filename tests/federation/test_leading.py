@@ -14,6 +14,7 @@ from tests.federation.material import BUCKETS, shard_name
 from tests.federation.reporting import (
     VERSION,
     asked,
+    beat,
     codebook,
     expire_lease,
     join,
@@ -241,5 +242,25 @@ def test_partials_go_when_a_later_round_is_published_and_rounds_after_a_while(ur
             assert await publish(database) == ROUNDS_KEPT + 2
             assert [row.number for row in await database.last_rounds(1)] == [ROUNDS_KEPT + 2]
             assert len(await database.last_rounds(9)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_rounds_do_not_go_back_to_an_older_codebook(url: str) -> None:
+    """Which a shard that was started again is grouped under, until it has got to the one of the others."""
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, 1, 2)
+            await database.publish_codebook(codebook(VERSION - 1))
+            await publish(database)
+            await beat(database, 2, VERSION - 1)
+            lead = await leading(database)
+            row = await lead.open(0, 60)
+            assert row is not None and row.codebook_version == VERSION
+            await lead.abandon(row.number, "a test")
+            await beat(database, 1, VERSION - 1)
+            with pytest.raises(NoRound):
+                await lead.open(0, 60)
 
     asyncio.run(scenario())
