@@ -17,9 +17,9 @@ import numpy.typing as npt
 import xxhash
 
 from constellation.model import DIM, VERSION_MAX, Codes, Rows
+from kernels.centroids import Coarse, coarsen, nearest_centroid
 from kernels.codes import CODE_MAX, check_codes, inverse_norms
 from kernels.kmeans import lloyd, plus_plus
-from kernels.scan import nearest_centroid
 
 FORMAT = 1
 BYTES_MAX = 2_500_000
@@ -45,7 +45,7 @@ class WrongCodebook(Exception):
 
 
 class Codebook(msgspec.Struct, frozen=True, eq=False):
-    """K centroids, read-only: codes (K, 384) int8, inverse (K,) float32 = 1/|code|; version 1..2^53-1.
+    """K centroids, read-only: codes (K, 384) int8, inverse (K,) float32 = 1/|code|, and both coarsely; version 1..2^53-1.
 
     All its sections by name, the centroids among them: `encode` gives the bytes that were decoded.
     """
@@ -54,13 +54,14 @@ class Codebook(msgspec.Struct, frozen=True, eq=False):
     sections: Mapping[str, bytes]
     codes: Codes
     inverse: npt.NDArray[np.float32]
+    coarse: Coarse
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def buckets(self, codes: Codes) -> Rows:
-        """Bucket (n,) int32, 0..K-1, of each of codes (n, 384). About 10 us each where K is 1,024."""
-        return nearest_centroid(codes, self.codes, self.inverse)
+        """Bucket (n,) int32, 0..K-1, of each of codes (n, 384). About 6 us each where K is 1,024."""
+        return nearest_centroid(codes, self.codes, self.inverse, *self.coarse)
 
 
 @functools.cache
@@ -126,7 +127,7 @@ def build(version: int, sections: Mapping[str, bytes]) -> Codebook:
         raise _damaged(f"its centroid {codes.min(axis=1).argmin()} has a component of {codes.min()}")
     inverse = inverse_norms(codes.copy())
     inverse.setflags(write=False)
-    return Codebook(version, dict(sections), codes, inverse)
+    return Codebook(version, dict(sections), codes, inverse, coarsen(codes, inverse))
 
 
 def train(
