@@ -9,12 +9,11 @@ of a codebook and by `kernels.kmeans`.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels.coarse import BLOCK, Dots, Packed, coarse_dots, pack
 from kernels.compiled import compiled, inlined
 from kernels.dot import dot
-from kernels.scan import Codes, Norms, Rows, Scores
+from kernels.scan import Code, Codes, Norms, Rows, Scores
 
 _STEP = 16
 _LOWEST = -120
@@ -53,32 +52,62 @@ def nearest_centroid(codes: Codes, centroids: Codes, inv: Norms, packed: Packed,
     of 1,024 mostly 20 (`python -m bench sync_shard`). A zero code gets 0.
     """
     nearest = np.empty(codes.shape[0], np.int32)
-    query = np.zeros(8 * packed.shape[1], np.int8)
-    dots = np.empty(BLOCK * packed.shape[0], np.int32)
-    bounds = np.full(dots.shape[0], -np.inf, np.float32)
+    query, dots, bounds = _room(packed)
     for i in range(codes.shape[0]):
-        code = codes[i]
-        total, square = np.int32(0), np.int32(0)
-        for j in range(code.shape[0]):
-            query[j] = code[j]
-            total = np.int32(total + np.int32(code[j]))
-            square = np.int32(square + np.int32(np.int16(code[j]) * np.int16(code[j])))
-        coarse_dots(packed, query, dots)
-        found = _likely(dots, np.int32(_LOWEST * total), np.sqrt(np.float32(square)), inv, slack, bounds)
-        best = np.float32(dot(code, centroids[found])) * inv[found]
-        for start in range(0, bounds.shape[0], _OCTET):
-            some = np.int32(0)
-            for c in range(_OCTET):
-                some += np.int32(bounds[start + c] >= best)
-            if some == 0:
-                continue
-            for c in range(start, start + _OCTET):
-                if bounds[c] >= best:
-                    score = np.float32(dot(code, centroids[c])) * inv[c]
-                    if score > best or (score == best and c < found):
-                        best, found = score, c
-        nearest[i] = found
+        nearest[i] = _nearest(codes[i], centroids, inv, packed, slack, query, dots, bounds)
     return nearest
+
+
+@compiled
+def place(at: Rows, rows: Rows, codes: Codes, centroids: Codes, inv: Norms, packed: Packed, slack: Norms) -> None:
+    """at[row] = 1 + the centroid nearest to codes[row] for those of rows (m,) int32 where at (N,) int32 is 0.
+
+    codes (N, d) int8, the rest as of `nearest_centroid`. Twin: `place`.
+    """
+    query, dots, bounds = _room(packed)
+    for i in range(rows.shape[0]):
+        if at[rows[i]] == 0:
+            at[rows[i]] = 1 + _nearest(codes[rows[i]], centroids, inv, packed, slack, query, dots, bounds)
+
+
+@inlined
+def _room(packed: Packed) -> tuple[Code, Dots, Scores]:
+    """For what `_nearest` has in between: a code, and dots and bounds of each coarse centroid."""
+    k = BLOCK * packed.shape[0]
+    return np.zeros(8 * packed.shape[1], np.int8), np.empty(k, np.int32), np.full(k, -np.inf, np.float32)
+
+
+@compiled
+def _nearest(
+    code: Code,
+    centroids: Codes,
+    inv: Norms,
+    packed: Packed,
+    slack: Norms,
+    query: Code,
+    dots: Dots,
+    bounds: Scores,
+) -> int:
+    total, square = np.int32(0), np.int32(0)
+    for j in range(code.shape[0]):
+        query[j] = code[j]
+        total = np.int32(total + np.int32(code[j]))
+        square = np.int32(square + np.int32(np.int16(code[j]) * np.int16(code[j])))
+    coarse_dots(packed, query, dots)
+    found = _likely(dots, np.int32(_LOWEST * total), np.sqrt(np.float32(square)), inv, slack, bounds)
+    best = np.float32(dot(code, centroids[found])) * inv[found]
+    for start in range(0, bounds.shape[0], _OCTET):
+        some = np.int32(0)
+        for c in range(_OCTET):
+            some += np.int32(bounds[start + c] >= best)
+        if some == 0:
+            continue
+        for c in range(start, start + _OCTET):
+            if bounds[c] >= best:
+                score = np.float32(dot(code, centroids[c])) * inv[c]
+                if score > best or (score == best and c < found):
+                    best, found = score, c
+    return found
 
 
 @inlined

@@ -23,7 +23,7 @@ Dots = npt.NDArray[np.int32]
 
 
 def pack(steps: npt.NDArray[np.uint8]) -> Packed:
-    """Blocks (n / 32, d / 8, 32, 4) of coarse codes (n, d) of 0..15, n and d multiples of 32. Twin: `coarse_dots`."""
+    """Blocks (n / 32, d / 8, 32, 4) of coarse codes (n, d) of 0..15, n and d multiples of 32."""
     n, d = steps.shape
     halves = steps.reshape(n // BLOCK, BLOCK, 2, d // 8, 4).transpose(2, 0, 3, 1, 4)
     return np.ascontiguousarray(halves[0] | (halves[1] << 4))
@@ -39,7 +39,9 @@ def _coarse_dots(packed: Packed, code: Code, dots: Dots) -> None:
                 for j in range(4):
                     both = packed[block, s, c, j]
                     low, high = np.int16(code[4 * s + j]), np.int16(code[half + 4 * s + j])
-                    dots[block * BLOCK + c] += np.int32(np.int16(both & 15) * low) + np.int32(np.int16(both >> 4) * high)
+                    dots[block * BLOCK + c] += np.int32(np.int16(both & 15) * low) + np.int32(
+                        np.int16(both >> 4) * high
+                    )
 
 
 coarse_dots: Callable[[Packed, Code, Dots], None] = _coarse_dots

@@ -35,7 +35,7 @@ def test_nearest_of_1024_centroids(benchmark: BenchmarkFixture, column: codes.Co
     some = column[:1024].copy()
     inverse = codes.inverse_norms(some)
     coarse = centroids.coarsen(some, inverse)
-    nearest = benchmark(centroids.nearest_centroid, column[5:6].copy(), some, inverse, coarse)
+    nearest = benchmark(centroids.nearest_centroid, column[5:6].copy(), some, inverse, *coarse)
     assert nearest.tolist() == [5]
 
 
