@@ -72,12 +72,12 @@ FLUSH_CELLS_MAX = 5_000
 RECORDS_READ_PER_TURN_MAX = 64
 JOURNAL_KEPT_S = 900
 LAST_FLUSH_S_MAX = 10.0
-JOURNAL_TRIMMED_PER_STEP_MAX = 256
+JOURNAL_TRIMMED_PER_STEP_MAX = 64
 JOURNAL_KEEP_EVERY_S = 0.5
 SNAPSHOT_RECORDS_MAX = 20_000
 """Of the journal behind a snapshot, about: reading one takes 0.1 ms at start."""
 SNAPSHOT_GAP_S_MIN = 60
-SNAPSHOT_PATTERNS_PER_TURN = 1_000
+SNAPSHOT_PATTERNS_PER_TURN = 500
 SNAPSHOT_PAUSE = 9
 """Times as long as it took to write a piece the next one waits: a tenth of a core."""
 
