@@ -36,8 +36,8 @@ class Noise(msgspec.Struct, frozen=True):
 
 
 class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """Fixed when a round is opened. `at`: unix seconds; `buckets`: centroids of the codebook; `shards`: every shard of
-    the maps, whether it will report or not, with its region."""
+    """Fixed when a round is opened. `at`: unix seconds; `buckets`: centroids of the codebook; `shards`: every shard
+    that has slots, whether it will report or not, with its region."""
 
     round: int
     at: int

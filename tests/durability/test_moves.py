@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from constellation.federation.database import CoordinatorDatabase, connected
@@ -18,7 +19,7 @@ from constellation.rounds import decode_partial
 from constellation.slots import SLOTS, slot_of
 from constellation.storage.embedded import DATABASE
 from tests.api.process import START_S_MAX, Server, environment
-from tests.durability.ledger import Ledger
+from tests.durability.ledger import Ledger, Tv
 from tests.durability.life import SOAKING, Stored, kill, living, stop, stored, until
 from tests.storage.conftest import execute
 from tests.storage.conftest import server as server
@@ -140,7 +141,7 @@ def samples_of(ledger: Ledger) -> Counter[str]:
 def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
     folder: Path, server: str, url: str, rng: np.random.Generator
 ) -> None:
-    """There, by a command that is killed, and half of it back. What comes late is a duplicate where the device is."""
+    """All go, by a `drain` that is killed, and half come back. What comes late is a duplicate where the device is."""
 
     async def scenario() -> None:
         ledger = Ledger(rng, patient=True)
@@ -148,7 +149,7 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
             async with ledger.syncing(both.url("a")):
                 await ledger.more(50)
                 async with gated(url, "UPDATE OF state ON moves"):
-                    command = subprocess.Popen(command_line(url, "move", "--from=a", "--to=b"), env=environment())
+                    command = subprocess.Popen(command_line(url, "drain", "a"), env=environment())
                     await gate_reached(url)
                     command.kill()
                     command.wait(START_S_MAX)
@@ -156,15 +157,18 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
                 await ledger.more(50)
             [move] = await moves.numbered([1])
             assert (move.state, len(move.slots), move.imported) == ("done", SLOTS, len(ledger.tvs))
-            forgotten = ledger.tvs.pop()
             await ledger.settle(both.url("a"))
+            with_patterns = sum(bool(device.patterns) for device in ledger.model.devices.values())
+            assert await count_in_a_round(database, 1, 1) == with_patterns
+            await check_drained(both, "a", ledger.tvs[0])
+            forgotten = ledger.tvs.pop()
             await ledger.forget(both.url("a"), forgotten)
             async with ledger.syncing(both.url("a")):
                 assert "8,192 slots" in await shards(url, "move", "--from=b", "--to=a", "--share=0.5")
                 await ledger.more(50)
             await ledger.settle(both.url("b"))
             with_patterns = sum(bool(device.patterns) for device in ledger.model.devices.values())
-            assert await count_in_a_round(database, 1, len(both.servers)) == with_patterns
+            assert await count_in_a_round(database, 2, len(both.servers)) == with_patterns
             for tv in (*ledger.tvs, forgotten):
                 await ledger.send_old(both.url("b"), tv.sent[0])
                 await ledger.send_old(both.url("a"), tv.sent[-1])
@@ -175,6 +179,23 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
             await check_kept(ledger, both)
 
     asyncio.run(scenario())
+
+
+async def check_drained(region: Region, name: str, tv: Tv) -> None:
+    """It has neither slots nor devices, sends every device on, also in its next life, and can be drained again."""
+    assert f"shard {name} has no slots" in await shards(region.coordinator, "drain", name)
+    await region.kill(name)
+    await region.start(name)
+    async with httpx.AsyncClient(base_url=region.url(name)) as client:
+
+        async def has_looked() -> bool:
+            listed = (await client.get("/api/v1/shards")).raise_for_status().json()["shards"]
+            return [len(shard["slots"]) for shard in listed] == [0, 2]
+
+        await until(has_looked, START_S_MAX)
+        reply = await client.post("/api/v1/sync", content=tv.sent[-1], headers={"Content-Type": "application/json"})
+        assert (reply.status_code, reply.headers["Location"]) == (307, f"{region.url('b')}/api/v1/sync")
+        assert (await client.get("/api/v1/stats")).json()["total_devices"] == 0
 
 
 async def count_in_a_round(database: CoordinatorDatabase, number: int, shards_reporting: int) -> int:
