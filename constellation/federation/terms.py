@@ -54,7 +54,8 @@ class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Only of aggregates, and of the plain mean."""
     group_key: bytes = b""
     """Secret, drawn for this round: shards deal their devices into groups by it, and a prototype is the geometric
-    median of the groups' means (`robust`). Without one it is the mean of all devices."""
+    median of the groups' means (`robust`); trends count devices. Without one it is the mean of all devices, and trends
+    count samples."""
 
     def __post_init__(self) -> None:
         assert GLOBAL not in self.shards.values()
