@@ -149,8 +149,9 @@ def _trends(share: float, rng: np.random.Generator) -> Row:
 def _watching(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Expected decayed count of a device that watches n titles so often an hour (n,): each in its last hour."""
     hours = np.arange(HONEST_HOURS)[:, None]
-    since: npt.NDArray[np.float64] = -np.expm1(-rates) * np.exp(-rates * hours) * TREND_DECAY_PER_HOUR**hours
-    return since.sum(axis=0)
+    last = -np.expm1(-rates) * np.exp(-rates * hours)
+    decayed: npt.NDArray[np.float64] = (last * TREND_DECAY_PER_HOUR**hours).sum(axis=0)
+    return decayed
 
 
 def _wire(crowd: Crowd) -> Row:
