@@ -165,12 +165,12 @@ class Moves:
                 f" AND NOT EXISTS (SELECT FROM moving WHERE move = $1) AND NOT {ROUND_GOES_ON}",
                 number,
             ):
+                epoch = await connection.fetchval("UPDATE map SET epoch = epoch + 1 RETURNING epoch")
                 await connection.execute(
-                    "UPDATE slots SET shard_id = to_shard FROM moves"
+                    "UPDATE slots SET shard_id = to_shard, epoch = $2 FROM moves"
                     " WHERE number = $1 AND slots.shard_id = from_shard AND slot = ANY (moves.slots)",
-                    number,
+                    *(number, epoch),
                 )
-                await connection.execute("UPDATE map SET epoch = epoch + 1")
 
     async def end(self, number: int) -> None:
         """owned -> done, cancelled -> undone: what was to be dropped is."""

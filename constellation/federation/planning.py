@@ -8,7 +8,7 @@ from typing import Any
 
 from constellation.federation.database import Refused
 from constellation.limits import MOVE_DEVICES_MAX, MOVES_KEPT, SHARD_LIVE_S
-from constellation.slots import ranges_of
+from constellation.slots import told
 
 ENDED = ("done", "undone")
 BEFORE_OWNED = ("planned", "copying", "copied")
@@ -27,9 +27,9 @@ async def plan(
     mine = await _owned(connection, from_shard)
     wanted = sorted(slots) if slots is not None else mine[len(mine) - round(len(mine) * share) :]
     if foreign := set(wanted) - set(mine):
-        raise Refused(f"shard {from_shard} does not have {_told(foreign)}; it has {_told(mine)}")
+        raise Refused(f"shard {from_shard} does not have {told(foreign)}; it has {told(mine)}")
     if not wanted:
-        raise Refused(f"there is nothing to move: shard {from_shard} has {_told(mine)}")
+        raise Refused(f"there is nothing to move: shard {from_shard} has {told(mine)}")
     return await _insert(connection, from_shard, to_shard, wanted, len(mine))
 
 
@@ -87,7 +87,7 @@ async def _insert(connection: Any, from_shard: str, to_shard: str, wanted: list[
         *(ENDED, wanted, to_shard),
     )
     if busy:
-        raise Refused(f"move {busy[0]['number']} of {_told(set(busy[0]['slots']) & set(wanted))} is not over")
+        raise Refused(f"move {busy[0]['number']} of {told(set(busy[0]['slots']) & set(wanted))} is not over")
     number = await connection.fetchval("SELECT coalesce(max(number), 0) + 1 FROM moves")
     await connection.execute(
         "DELETE FROM moves WHERE number < $1 AND state = ANY ($2::text[])", number - MOVES_KEPT, ENDED
@@ -131,8 +131,3 @@ async def _region_of_live(connection: Any, shard_id: str) -> str:
         raise Refused(f"shard {shard_id} was not heard of in the last {SHARD_LIVE_S} s: start it first")
     region: str = row["region"]
     return region
-
-
-def _told(slots: Iterable[int]) -> str:
-    ranges = [f"{first}-{last}" if first < last else f"{first}" for first, last in ranges_of(slots)]
-    return f"slots {','.join(ranges)}" if ranges else "no slots"

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import numpy as np
 
@@ -54,11 +55,11 @@ class Region:
         return self._server.replace(f"/{DATABASE}?", f"/moves_{name}_{self._ports[name]}?")
 
     async def create(self) -> None:
-        for name in self._ports:
         """Both at the same time; the first is known to the coordinator before, so that it has all slots."""
         async with connected(self.coordinator) as database:
             await database.migrate()
             await database.register(Member("a", "eu", self.url("a")))
+        for name in self._ports:
             await execute(self._server, f"CREATE DATABASE moves_{name}_{self._ports[name]}")
         await asyncio.gather(*(self.start(name) for name in self._ports))
 
@@ -179,10 +180,20 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
             await ledger.settle(both.url("a"))
             listed = await shards(url, "list")
             assert "0-8191" in listed and "8192-16383" in listed
+            await execute(url, "DO $$ BEGIN DROP SCHEMA public CASCADE; CREATE SCHEMA public; END $$")
+            await until(lambda: has_slots(url, {"b": (0, 8_191), "a": (8_192, 16_383)}), START_S_MAX)
             await both.stop()
             await check_kept(ledger, both)
 
     asyncio.run(scenario())
+
+
+async def has_slots(url: str, expected: dict[str, tuple[int, int]]) -> bool:
+    """Is that the map of a database which may be empty yet?"""
+    with contextlib.suppress(asyncpg.UndefinedTableError):
+        rows = await execute(url, "SELECT shard_id, min(slot), max(slot) FROM slots GROUP BY shard_id")
+        return {shard_id: (first, last) for shard_id, first, last in rows} == expected
+    return False
 
 
 async def check_drained(region: Region, name: str, tv: Tv) -> None:
@@ -263,8 +274,9 @@ def test_what_was_told_stays_refused_in_the_next_life_without_coordinator_and_is
             assert {tv.number for tv in ledger.tvs if tv.pending} == {tv.number for tv in leaving}
             assert all('"moving"' in refusal for refusal in ledger.refusals) and len(ledger.refusals) == len(leaving)
             await both.kill("a")
-            await both.start("a")
-            assert "1 moves from a to b are taken back" in await shards(url, "move", "--from=a", "--to=b", "--cancel")
+            cancel = shards(url, "move", "--from=a", "--to=b", "--cancel")
+            _, told = await asyncio.gather(both.start("a"), cancel)
+            assert "1 moves from a to b are taken back" in told
             await until(lambda: ledger.resend(both.url("a")))
             assert await state(moves) == "cancelled"
             await both.start("b")
