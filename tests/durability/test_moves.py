@@ -55,10 +55,11 @@ class Region:
         return self._server.replace(f"/{DATABASE}?", f"/moves_{name}_{self._ports[name]}?")
 
     async def create(self) -> None:
-        """Both at the same time; the first is known to the coordinator before, so that it has all slots."""
+        """Both at the same time; the coordinator knows them before: the first has all slots, each sees the other."""
         async with connected(self.coordinator) as database:
             await database.migrate()
-            await database.register(Member("a", "eu", self.url("a")))
+            for name in self._ports:
+                await database.register(Member(name, "eu", self.url(name)))
         for name in self._ports:
             await execute(self._server, f"CREATE DATABASE moves_{name}_{self._ports[name]}")
         await asyncio.gather(*(self.start(name) for name in self._ports))
@@ -93,16 +94,18 @@ async def region(folder: Path, server: str, coordinator: str) -> AsyncIterator[t
     try:
         await made.create()
         async with connected(coordinator) as database:
-            await until(lambda: _all_live(database), START_S_MAX)
+            await until(lambda: _know_each_other(made), START_S_MAX)
             yield made, Moves(database)
     finally:
         for life in made._lives.values():
             await life.aclose()
 
 
-async def _all_live(database: CoordinatorDatabase) -> bool:
-    shards = (await database.shard_map()).shards
-    return len(shards) == 2 and all(shard.live and shard.epoch for shard in shards)
+async def _know_each_other(region: Region) -> bool:
+    """Has each looked at the map?"""
+    async with httpx.AsyncClient(verify=False) as client:
+        replies = [await client.get(f"{region.url(name)}/api/v1/shards") for name in region.servers]
+    return [len(reply.raise_for_status().json()["shards"]) for reply in replies] == [2, 2]
 
 
 async def state(moves: Moves) -> str:
