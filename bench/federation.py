@@ -215,11 +215,8 @@ def _contributed_by_numpy(
     assert samples.max() <= BOUNDS["patterns"].samples
     for start in range(0, len(order), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]
-        scales = inv[rows] * np.float32(UNIT)
-        weighted = (
-            np.rint(households.codes[rows].astype(np.float32) * scales[:, None]).astype(np.int64)
-            * weights[rows][:, None]
-        )
+        multipliers = (weights[rows] * inv[rows].astype(np.float64) * UNIT).astype(np.int64)
+        weighted = households.codes[rows] * multipliers[:, None]
         firsts = np.flatnonzero(np.diff(buckets[rows], prepend=-1))
         sums[buckets[rows][firsts]] += np.add.reduceat(weighted, firsts)
     return sums

@@ -48,8 +48,8 @@ class BucketSums(msgspec.Struct):
 
     Of device d with patterns i in bucket b, each of s_i = min(count_i, cap) x 2^8 samples and weight w_i = rint(rate_i
     x s_i), S = sum of s_i: where S > C, `ContributionBounds.samples`, they count with w_i' = w_i x C // S and s_i' =
-    s_i x C // S, else with w_i and s_i. Then sums (n, 384) int64 of w_i' x e_i with e_i = rint(code_i x 2^14 /
-    |code_i|) in float32, weights (n,) of w_i', samples (n,) of s_i', patterns (n,) of 1, devices (n,) of 1 a device.
+    s_i x C // S, else with w_i and s_i. Then sums (n, 384) int64 of code_i x floor(w_i' x 2^14 / |code_i|), with
+    1/|code_i| in float32; weights (n,) of w_i', samples (n,) of s_i', patterns (n,) of 1, devices (n,) of 1 a device.
     """
 
     numbers: npt.NDArray[np.int32]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kernels.compiled import compiled, inlined
 from kernels.pages import lazy_zeros
-from kernels.sums import UNIT, WEIGHT_SCALE, contribution_weight
+from kernels.sums import WEIGHT_SCALE, contribution_weight, multiplier
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
@@ -85,7 +85,6 @@ def contribute(
     are scaled: s x device_cap // S, w x device_cap // S. About 0.1 us a pattern; for one device in the order of its
     patterns x its buckets. Twin: `contribute`.
     """
-    fixed = np.empty(codes.shape[1], np.int32)
     for device in range(starts.shape[0] - 1):
         own = rows[starts[device] : starts[device + 1]]
         for i in range(own.shape[0]):
@@ -105,7 +104,7 @@ def contribute(
                     totals.weights[bucket] += sign * weight
                     totals.samples[bucket] += sign * samples
                     totals.patterns[bucket] += sign
-                    _add_embedding(totals.sums, bucket, codes, row, inv[row], sign * weight, fixed)
+                    _add_code(totals.sums, bucket, codes[row], sign * multiplier(weight, inv[row]))
 
 
 @compiled
@@ -161,24 +160,9 @@ def _samples(count: np.uint32, samples_cap: int) -> int:
 
 
 @inlined
-def _add_embedding(
-    sums: npt.NDArray[np.int64],
-    bucket: int,
-    codes: npt.NDArray[np.int8],
-    row: int,
-    inverse: np.float32,
-    weight: int,
-    fixed: npt.NDArray[np.int32],
-) -> None:
-    """sums[bucket] += weight x rint(code x inverse x 2^14); `fixed` (d,) is for what is in between.
-
-    One product of float32, rounded as IEEE 754 says: the same on every machine. |weight| <= 2^18 and |rint| <= 2^14, so
-    both are int32, whose product AVX2 has an instruction for; two loops, because eight int32 fill a register and four
-    int64 do (`python -m bench federation`).
-    """
-    scale = inverse * np.float32(UNIT)
-    factor = np.int64(np.int32(weight))
-    for j in range(codes.shape[1]):
-        fixed[j] = np.int32(np.rint(np.float32(codes[row, j]) * scale))
-    for j in range(codes.shape[1]):
-        sums[bucket, j] += factor * np.int64(fixed[j])
+def _add_code(sums: npt.NDArray[np.int64], bucket: int, code: npt.NDArray[np.int8], factor: np.int64) -> None:
+    """sums[bucket] += factor x code. Both are int32 on the way, whose product AVX2 has an instruction for: |factor| <=
+    2^25, as |code| is at least 127."""
+    short = np.int64(np.int32(factor))
+    for j in range(code.shape[0]):
+        sums[bucket, j] += short * np.int64(np.int32(code[j]))

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,8 @@ def lloyd(codes: Array, inv: Array, centroids: Array) -> tuple[Array, Array, flo
     farthest = iter(sorted(range(len(codes)), key=lambda i: (own[i], i)))
     moved = []
     for c in range(len(centroids)):
-        units = np.rint(codes[nearest == c].astype(np.float64) * inv[nearest == c, None].astype(np.float64) * 16_384)
-        total = units.sum(axis=0)
+        multipliers = np.floor(256 * inv[nearest == c, None].astype(np.float64) * 16_384)
+        total = (codes[nearest == c] * multipliers).sum(axis=0)
         unit = (total / math.sqrt((total**2).sum() or 1)).astype(np.float32)
         moved.append(quantise(unit[None])[0] if total.any() else codes[next(farthest)])
     return np.array(moved), nearest, math.fsum(own) / len(own)
@@ -142,6 +143,11 @@ def lloyd(codes: Array, inv: Array, centroids: Array) -> tuple[Array, Array, flo
 def contribution_weight(rate: float | np.float32, count: int, cap: int) -> int:
     """rint(rate x min(count, cap) x 2^8)."""
     return round(float(rate) * min(int(count), cap) * 256)
+
+
+def multiplier(weight: int, inverse: np.float32) -> int:
+    """floor(weight x 2^14 / |code|)."""
+    return math.floor(weight * Fraction(float(inverse)) * 16_384)
 
 
 def accumulate(
@@ -158,10 +164,10 @@ def accumulate(
 ) -> None:
     """Pattern by pattern, component by component."""
     for bucket, code, scale, rate, count in zip(buckets.tolist(), codes.tolist(), inv, rates, samples, strict=True):
-        weight = sign * contribution_weight(rate, count, cap)
-        weights[bucket] += weight
+        weight = contribution_weight(rate, count, cap)
+        weights[bucket] += sign * weight
         counts[bucket] += sign
-        sums[bucket] += [weight * round(c * float(scale) * 16_384) for c in code]
+        sums[bucket] += [sign * multiplier(weight, scale) * c for c in code]
 
 
 def remove(
@@ -236,8 +242,8 @@ def contribute(
             totals.patterns[bucket] += sign * len(members)
             totals.devices[bucket] += sign
             for row, weight in zip(members, weights, strict=True):
-                fixed = codes[row].astype(np.float32) * (inv[row] * np.float32(16_384))
-                totals.sums[bucket] += [sign * weight * round(x) for x in fixed.tolist()]
+                factor = sign * multiplier(weight, inv[row])
+                totals.sums[bucket] += [factor * c for c in codes[row].tolist()]
 
 
 # Key table

@@ -1,8 +1,10 @@
 """Quality-weighted sums per bucket, in integers only: any order of adding, removing and merging gives the same bits.
 
-One pattern contributes w x e to its bucket, where e_i = rint(code_i x 2^14 / |code|) and w is `contribution_weight`.
-Ranges: |e_i| <= 2^14 and w <= 2^18, so every |sum| <= 2^14 x the bucket's weight, and int64 holds all sums while a
-bucket's weight stays below 2^48: 2^30 patterns of the heaviest kind in one bucket. `merge` refuses to go beyond.
+One pattern contributes its unit vector x 2^14 x w to its bucket, w being `contribution_weight`: its code times
+`multiplier`. So its direction is exact; its length is a little short, by less than one code.
+Ranges: w <= 2^18 and |multiplier x code_i| <= 2^14 x w, so every |sum| <= 2^14 x the bucket's weight, and int64 holds
+all sums while a bucket's weight stays below 2^48: 2^30 patterns of the heaviest kind in one bucket. `merge` refuses to
+go beyond.
 """
 
 from typing import NamedTuple
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.compiled import compiled
+from kernels.compiled import compiled, inlined
 
 UNIT = 1 << 14
 """Length of a unit vector in fixed point."""
@@ -48,6 +50,16 @@ def contribution_weight(rate: float | np.float32, count: int, cap: int) -> int:
     A float32 rate times 18 bits is exact in float64, so that only the rounding to an integer rounds.
     """
     return int(np.int64(np.rint(np.float64(rate) * np.float64(min(np.int64(count), np.int64(cap))) * WEIGHT_SCALE)))
+
+
+@inlined
+def multiplier(weight: int, inverse: np.float32) -> np.int64:
+    """The integer part of weight x 2^14 / |code|, with inverse = 1/|code|: what a code is multiplied by.
+
+    18 bits times float32 is exact in float64. weight >= 0. float32(1 / 127) is below 1 / 127, which bounds |multiplier
+    x code_i|; what 1/|code| is too large by, 2^-24 of it, bounds the length: below (2^14 + 1) x weight.
+    """
+    return np.int64(np.float64(weight) * np.float64(inverse) * UNIT)
 
 
 @compiled
@@ -130,12 +142,12 @@ def _add(
     cap: int,
     sign: int,
 ) -> None:
-    """Add each pattern's contribution times `sign`. An int8 times a float32 is exact in float64: only rint rounds."""
+    """Add each pattern's contribution times `sign`."""
     for i in range(buckets.shape[0]):
         b = buckets[i]
-        weight = sign * contribution_weight(rates[i], samples[i], cap)
-        scale = np.float64(inv[i]) * UNIT
-        weights[b] += weight
+        weight = contribution_weight(rates[i], samples[i], cap)
+        factor = sign * multiplier(weight, inv[i])
+        weights[b] += sign * weight
         counts[b] += sign
         for j in range(codes.shape[1]):
-            sums[b, j] += weight * np.int64(np.int32(np.rint(np.float64(codes[i, j]) * scale)))
+            sums[b, j] += factor * np.int64(codes[i, j])

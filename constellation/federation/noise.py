@@ -24,8 +24,8 @@ from kernels.contributions import Totals
 from kernels.sums import UNIT
 from kernels.trends import HOURS, SummedCounts
 
-LENGTH_MAX = UNIT + math.ceil(math.sqrt(DIM) / 2)
-"""Of an embedding in fixed point: each component is rounded."""
+LENGTH_MAX = UNIT + 1
+"""Of an embedding in fixed point: `kernels.sums.multiplier`."""
 _PLACES = GENRE_HINT + 1
 _DECAY_SCALE = 1 << 8
 _DECAYS = np.rint(TREND_DECAY_PER_HOUR ** np.arange(HOURS) * _DECAY_SCALE).astype(np.int64)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from constellation.federation.noise import LENGTH_MAX
 from kernels import reference, sums
 from tests.kernels.material import SHORT, random_codes, same, unit
 
@@ -85,17 +86,22 @@ def test_weight_agrees_with_twin(rate: float, count: int) -> None:
     assert sums.contribution_weight(rate, count, CAP) <= sums.WEIGHT_SCALE * CAP
 
 
-def test_components_stay_within_a_unit() -> None:
-    """|sum| <= 2^14 x weight is what the ranges rest on: the longest component there is must not round above it."""
-    codes = np.zeros((2, SHORT), np.int8)
-    codes[0, 3], codes[1, 3] = 127, -128
-    got = sums.empty(1, SHORT)
-    ones = np.ones(2, np.float32)
-    samples = np.full(2, 1_000, np.uint32)
-    sums.accumulate(*got, np.zeros(1, np.int32), codes[:1], unit(codes)[:1], ones[:1], samples[:1], CAP)
-    assert got.sums[0, 3] == sums.UNIT * got.weights[0] and got.weights[0] == CAP * sums.WEIGHT_SCALE
-    sums.remove(*got, np.zeros(1, np.int32), codes[1:], unit(codes)[1:], ones[1:], samples[1:], CAP)
-    assert got.sums[0, 3] == 2 * sums.UNIT * CAP * sums.WEIGHT_SCALE and got.weights[0] == 0
+@pytest.mark.parametrize("samples", [1, 2, 37, 1_000])
+@pytest.mark.parametrize("rate", [0.001, 0.7, 1.0])
+def test_sums_stay_within_their_weight(rate: float, samples: int) -> None:
+    """|sum| <= 2^14 x weight is what the ranges rest on, and the length is what noise is measured by."""
+    codes = random_codes(4, 60)
+    codes[:2] = 0
+    codes[0, 3], codes[1, 3] = 127, -127  # the longest component there is
+    n = len(codes)
+    got = sums.empty(n, SHORT)
+    rates, counts = np.full(n, rate, np.float32), np.full(n, samples, np.uint32)
+    sums.accumulate(*got, np.arange(n, dtype=np.int32), codes, unit(codes), rates, counts, CAP)
+    length = np.linalg.norm(got.sums.astype(np.float64), axis=1)
+    assert (np.abs(got.sums) <= sums.UNIT * got.weights[:, None]).all()
+    assert (length <= LENGTH_MAX * got.weights).all()
+    short = sums.UNIT * got.weights - length  # less than a code, but for what float32 rounds off
+    assert (short <= np.linalg.norm(codes.astype(np.float64), axis=1) + 2**-23 * length).all()
 
 
 def test_merge_refuses_what_could_overflow_and_changes_nothing() -> None:

@@ -1,5 +1,6 @@
 """The shard as a dict: the rules of the REST contract, nothing fast, nothing approximate."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -127,7 +128,7 @@ class ModelShard:
                     share, seen = _contribution(stored), _samples(stored)
                     if total > cap:
                         share, seen = share * cap // total, seen * cap // total
-                    vector = [x + share * e for x, e in zip(vector, _embedding(stored), strict=True)]
+                    vector = [x + e for x, e in zip(vector, _embedding(stored, share), strict=True)]
                     weight, samples, patterns = weight + share, samples + seen, patterns + 1
                 sums[bucket] = vector, weight, samples, patterns, devices + 1
         return sums
@@ -209,10 +210,11 @@ def _samples(stored: Stored) -> int:
     return min(stored.count, 1_000) * 256
 
 
-def _embedding(stored: Stored) -> list[int]:
+def _embedding(stored: Stored, weight: int) -> list[int]:
+    """Its code, weighted."""
     code = np.frombuffer(stored.code, np.int8)
-    scale = inverse_norms(code.reshape(1, -1))[0] * np.float32(2**14)
-    return [round(component) for component in (code.astype(np.float32) * scale).tolist()]
+    factor = math.floor(weight * Fraction(float(inverse_norms(code.reshape(1, -1))[0])) * 2**14)
+    return [factor * component for component in code.tolist()]
 
 
 def _weight(stored: Stored) -> Fraction:
