@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "rounds": {"limits", "model", "kernels"},
     "codebook": {"model", "kernels"},
     "codebooks": {"model", "catalogue", "codebook", "fleet", "kernels"},
+    "dictionaries": {"model", "catalogue", "fleet", "wire", "kernels"},
     "wire": LEAVES | {"digest", "kernels"},
     "shard": LEAVES | {"digest", "records", "rounds", "codebook", "kernels"},
     "storage": LEAVES | {"records", "kernels"},

@@ -10,6 +10,7 @@ from constellation import limits
 from constellation.api.operations import Parameter
 from constellation.errors import InvalidParameter
 from constellation.model import VERSION_MAX, EmbeddingFormat, SyncOptions
+from constellation.wire.dictionary import FIRST_ID, LAST_ID
 from constellation.wire.ids import parse_uuid
 from constellation.wire.media import Media
 
@@ -45,13 +46,31 @@ DEVICE_HEADER = Parameter(
     "header",
 )
 CODINGS = (
-    Parameter("Content-Encoding", "of the body: identity, zstd or gzip", {"type": "string"}, "header"),
-    Parameter("Accept-Encoding", "the reply is compressed when this lists zstd", {"type": "string"}, "header"),
+    Parameter(
+        "Content-Encoding",
+        "of the body: identity, gzip or zstd, which may use a dictionary that `/api/v1/info` lists",
+        {"type": "string"},
+        "header",
+    ),
+    Parameter(
+        "Accept-Encoding",
+        "the reply is compressed when this lists zstd; with the dictionary of the request, if that used one",
+        {"type": "string"},
+        "header",
+    ),
 )
+IF_NONE_MATCH = Parameter("If-None-Match", "the `ETag` of what is there already", {"type": "string"}, "header")
 CODEBOOK_VERSION = Parameter(
     "version",
     "of the codebook",
     {"type": "integer", "minimum": 1, "maximum": VERSION_MAX},
+    where="path",
+    required=True,
+)
+DICTIONARY_ID = Parameter(
+    "id",
+    "of the dictionary, as its frames name it",
+    {"type": "integer", "minimum": FIRST_ID, "maximum": LAST_ID},
     where="path",
     required=True,
 )

@@ -1,7 +1,9 @@
 """One TV: what it learned, what it received, and the sync that exchanges them with a shard.
 
 One delta is in flight at a time, as bytes under one sequence, and is sent unchanged until it is answered, over failed
-syncs too: so the shard applies it exactly once. Clock, randomness and HTTP session are the caller's.
+syncs too: so the shard applies it exactly once. It is compressed with the newest dictionary, which the shard takes as
+leave to answer with it; a shard that does not know it gets the same delta without, and all that follow. Clock,
+randomness and HTTP session are the caller's.
 """
 
 import asyncio
@@ -19,10 +21,11 @@ from constellation.client.failures import BadReply, Refused, WrongDigest
 from constellation.client.learned import Changes, Learned, Pattern, Told, quantise
 from constellation.client.received import Received
 from constellation.client.transport import Transport
-from constellation.errors import Problem
+from constellation.errors import Problem, UnknownDictionary
 from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX
 from constellation.model import Accepted, Context, PatternBatch, Trend
 from constellation.wire.body import compress
+from constellation.wire.dictionary import NO_DICTIONARY, newest
 from constellation.wire.media import Media
 from constellation.wire.reply import Reply, decode_reply, encode_delta
 
@@ -43,11 +46,11 @@ class SyncReport(NamedTuple):
 
 
 class _Flight(NamedTuple):
-    """One delta under way."""
+    """One delta under way; `content` before compression."""
 
     sequence: int
     changes: Changes
-    body: bytes
+    content: bytes
 
 
 class Client:
@@ -72,6 +75,7 @@ class Client:
         self._sequence = int(clock() * 1000)
         self._added_max = ADDED_PER_DELTA_MAX
         self._changed_max = CHANGED_PER_DELTA_MAX
+        self._dictionary = newest()
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
         self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep)
@@ -128,23 +132,27 @@ class Client:
         async with self._syncing:
             for _ in range(ROUNDS_MAX):
                 flight = self._flight = self._flight or self._prepare()
+                body = compress(flight.content, self._dictionary)
                 try:
-                    answered = await self._transport.post(flight.body, self._headers)
+                    answered = await self._transport.post(body, self._headers)
                 except Refused as refused:
+                    if refused.code == UnknownDictionary.code and self._dictionary:
+                        self._dictionary = NO_DICTIONARY
+                        continue
                     self._flight = None
                     self._yield_to(refused, flight)
                     continue
                 reply = _decode(answered.body)
                 self._flight = None
                 if self._settle(flight, reply):
-                    return SyncReport(reply.accepted, answered.attempts, len(flight.body), answered.bytes_down)
+                    return SyncReport(reply.accepted, answered.attempts, len(body), answered.bytes_down)
             raise Refused(200, {"code": "unsettled", "detail": f"no delta was settled in {ROUNDS_MAX} rounds"})
 
     def _prepare(self) -> _Flight:
         self._sequence += 1
         changes = self.learned.changes(self._added_max, self._changed_max)
         delta = self.learned.delta(changes, self.received.version, self._sequence)
-        return _Flight(self._sequence, changes, compress(encode_delta(self._device_id, delta, Media.MSGPACK, "i8")))
+        return _Flight(self._sequence, changes, encode_delta(self._device_id, delta, Media.MSGPACK, "i8"))
 
     def _settle(self, flight: _Flight, reply: Reply) -> bool:
         """Take a reply; False if the delta has to go again under another sequence, or the list has to come whole."""

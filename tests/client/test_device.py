@@ -13,7 +13,8 @@ from constellation.client import BadReply, Client, Refused, SyncReport, Unreacha
 from constellation.client.transport import ATTEMPTS_MAX
 from constellation.digest import answer_digest
 from constellation.model import Accepted, Answer, Applied, Context, Delta, NextSync, PatternBatch, Trend
-from constellation.wire.body import decompress
+from constellation.wire.body import decompress, unpack
+from constellation.wire.dictionary import NO_DICTIONARY, newest
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync, encode_sync
 from tests.client.peer import Heard, Peer, answer, peer
@@ -159,6 +160,45 @@ def test_refusal_that_names_nothing_we_sent_is_raised() -> None:
             await tv.sync()
 
     _tell(story, answer(422, {"code": "invalid_pattern", "path": "delta.patterns_added[7].id"}))
+
+
+def test_shard_without_the_dictionary_gets_the_same_delta_plain_and_later_ones_too() -> None:
+    async def story(tv: Client) -> None:
+        learn(tv, 1)
+        await tv.sync()
+        learn(tv, 2)
+        await tv.sync()
+
+    unknown = answer(415, {"code": "unknown_dictionary", "detail": "not known here"})
+    heard = _tell(story, unknown, reply(), reply())
+    assert [_dictionary(each) for each in heard] == [newest(), NO_DICTIONARY, NO_DICTIONARY]
+    assert decompress(heard[0].body, "zstd", LIMIT_BYTES) == decompress(heard[1].body, "zstd", LIMIT_BYTES)
+    assert [_numbers(each) for each in heard] == [[1], [1], [2]]
+
+
+def test_delta_that_may_have_been_taken_keeps_its_sequence_when_it_goes_plain() -> None:
+    """The first attempt may have been applied before the shard was replaced by one that lacks the dictionary."""
+
+    async def story(tv: Client) -> None:
+        learn(tv, 1)
+        with pytest.raises(Unreachable):
+            await tv.sync()
+        learn(tv, 2)
+        await tv.sync()
+
+    unknown = answer(415, {"code": "unknown_dictionary"})
+    heard = _tell(story, *[b""] * ATTEMPTS_MAX, unknown, reply())
+    assert _delta(heard[-1]).sequence == _delta(heard[0]).sequence
+    assert _numbers(heard[-1]) == [1]
+
+
+def test_shard_that_refuses_plain_bodies_for_their_dictionary_is_given_up() -> None:
+    async def story(tv: Client) -> None:
+        with pytest.raises(Refused, match="unknown_dictionary"):
+            await tv.sync()
+
+    unknown = answer(415, {"code": "unknown_dictionary"})
+    _tell(story, unknown, unknown)
 
 
 @pytest.mark.parametrize("status", [413, 422])
@@ -331,6 +371,10 @@ def _delta(heard: Heard) -> Delta:
     request = decode_sync(decompress(heard.body, heard.headers["content-encoding"], LIMIT_BYTES), Media.MSGPACK)
     assert request.device_id == DEVICE.bytes and heard.headers["x-device-id"] == str(DEVICE)
     return request.delta
+
+
+def _dictionary(heard: Heard) -> int:
+    return unpack(heard.body, heard.headers["content-encoding"], LIMIT_BYTES).dictionary
 
 
 def _numbers(heard: Heard) -> list[int]:
