@@ -11,7 +11,7 @@ import numpy.typing as npt
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from constellation import limits
-from constellation.errors import InvalidPattern, Problem
+from constellation.errors import InvalidPattern
 from constellation.model import (
     DIM,
     VERSION_MAX,
@@ -26,7 +26,7 @@ from constellation.model import (
 )
 from constellation.rounding import ids_of
 from constellation.wire import compact
-from constellation.wire.compact import Held, WrongBlock
+from constellation.wire.compact import Held
 from constellation.wire.ids import read_ids, write_id, write_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
@@ -126,14 +126,10 @@ def _read_similar(
         return batch, whole, [pattern.origin for pattern in similar]
     if held is None:
         raise _refuse(_SIMILAR, "a list of patterns, as no codebook is at hand", "a compact block")
-    try:
-        block = compact.read_similar(similar, held)
-        codes = held.codes(block)
-    except WrongBlock as wrong:
-        raise _of(wrong, _SIMILAR) from None
+    block = compact.read_similar(similar, held, _SIMILAR, _refuse)
     batch = PatternBatch(
         ids=ids_of(block.handles),
-        codes=codes,
+        codes=block.codes,
         rates=block.rates,
         counts=block.counts,
         created_at=block.created_at,
@@ -146,10 +142,7 @@ def _read_similar(
 def _read_trending(trending: bytes | list[Trend] | None) -> list[Trend] | None:
     if not isinstance(trending, bytes):
         return trending
-    try:
-        return compact.read_trends(trending)
-    except WrongBlock as wrong:
-        raise _of(wrong, "global.trending") from None
+    return compact.read_trends(trending, "global.trending", _refuse)
 
 
 def _read_removed(removed: bytes | list[Any]) -> Ids:
@@ -158,10 +151,6 @@ def _read_removed(removed: bytes | list[Any]) -> Ids:
     if len(removed) > limits.SIMILAR_MAX:
         raise _refuse("global.removed", f"at most {limits.SIMILAR_MAX} handles", str(len(removed)))
     return ids_of(np.frombuffer(removed, np.uint8))
-
-
-def _of(wrong: WrongBlock, path: str) -> Problem:
-    return _refuse(f"{path}: {wrong.part}", wrong.expected, wrong.got)
 
 
 _SIMILAR = "global.similar"
