@@ -227,17 +227,27 @@ class _Reader:
     def varints(self, count: int, low: int, high: int, part: str) -> npt.NDArray[np.int64]:
         """LEB128, unsigned, of at most 3 bytes each."""
         ahead = np.frombuffer(self._block, np.uint8, offset=self._at)[: _VARINT_BYTES_MAX * count]
+        if len(ahead) >= count and ahead[:count].max(initial=0) < 0x80:  # as nearly always
+            self._at += count
+            found = ahead[:count].astype(np.int64)
+            self.check_all(found, low, high, part)
+            return found
+        return self._long_varints(ahead, count, low, high, part)
+
+    def _long_varints(
+        self, ahead: npt.NDArray[np.uint8], count: int, low: int, high: int, part: str
+    ) -> npt.NDArray[np.int64]:
         ends = np.flatnonzero(ahead < 0x80)[:count]
         if len(ends) < count:
             raise self.wrong(part, f"{count} numbers", f"{len(ends)}")
-        starts = np.concatenate(([0], ends[:-1] + 1))[:count]
-        if (ends - starts).max(initial=0) >= _VARINT_BYTES_MAX:
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        if (ends - starts).max() >= _VARINT_BYTES_MAX:
             raise self.wrong(part, f"numbers of at most {_VARINT_BYTES_MAX} bytes", "a longer one")
         found = np.zeros(count, np.int64)
-        for place in range(int((ends - starts).max(initial=-1)) + 1):
+        for place in range(int((ends - starts).max()) + 1):
             more = starts + place <= ends
             found[more] |= (ahead[starts[more] + place].astype(np.int64) & 0x7F) << 7 * place
-        self._at += int(ends[-1]) + 1 if count else 0
+        self._at += int(ends[-1]) + 1
         self.check_all(found, low, high, part)
         return found
 

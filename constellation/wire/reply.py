@@ -45,8 +45,10 @@ from constellation.wire.reading import Reader, check_range, refusal
 class Reply(Struct):
     """A decoded 200. `reset`: `similar` is the whole list; else what is new or changed, and `removed` what to drop.
     `whole` (n,): which of them came with an embedding; of the others rate, count and time changed, and the codes are 0.
-    `trending` is None if it is unchanged. `origins` says of each similar pattern: device or prototype."""
+    `trending` is None if it is unchanged. `origins` says of each similar pattern: device or prototype. In a `compact`
+    one patterns go by handles, here as ids that are no one's (`rounding.ids_of`)."""
 
+    compact: bool
     similar: PatternBatch
     whole: npt.NDArray[np.bool_]
     origins: list[str]
@@ -86,8 +88,7 @@ def encode_delta(device_id: bytes, delta: Delta, media: Media, embedding: Embedd
 def decode_reply(body: bytes, media: Media, held: Held | None = None) -> Reply:
     """The reply in any encoding; a compact one takes the codebook that it was made with.
 
-    In a compact one patterns go by handles, here as ids that are no one's (`rounding.ids_of`). Raises `Malformed` and
-    `InvalidPattern`.
+    Raises `Malformed` and `InvalidPattern`.
     """
     reply = _reader.read(body, media)
     shared = reply.global_
@@ -99,6 +100,7 @@ def decode_reply(body: bytes, media: Media, held: Held | None = None) -> Reply:
         place = int(np.argmin(whole))
         raise _refuse(f"global.similar[{place}].embedding", "an embedding, as this is the whole list", "none")
     return Reply(
+        compact=isinstance(shared.similar, bytes),
         similar=similar,
         whole=whole,
         origins=origins,
