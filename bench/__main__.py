@@ -18,6 +18,7 @@ QUESTIONS = {
     "similarity": "how well and how fast are the nearest patterns of one interest found?",
     "relevance": "does asking by interest serve a household better than asking by its mean?",
     "grouping": "do patterns that resemble each other meet in one bucket?",
+    "compact": "how small is a cold compact reply, how true, and what does it cost?",
     "sync_shard": "what does one sync cost without HTTP?",
     "upload": "how many bytes does a TV send, and what does the dictionary cost?",
     "sync_http": "how many syncs does one process serve, and how soon?",

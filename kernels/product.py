@@ -53,35 +53,6 @@ def encode(
 
 
 @compiled
-def decode(
-    numbers: Rows,
-    residuals: Numbers,
-    centroids: Codes,
-    weights: Rows,
-    axes: Codes,
-    tables: Codes,
-) -> npt.NDArray[np.float32]:
-    """Sums (n, d) float32 of whole numbers: weights[c] x centroids[c] + the entries that residuals (n, m) name x axes.
-
-    numbers (n,) int32 below k, centroids (k, d) int8, weights (k,) int32, tables (m, ENTRIES, s) int8; axes (d, a)
-    int8, a column each, of which the first m x s count and the others are 0. No sum may exceed 2^24. About 2 us a code.
-    Twin: `decode_residuals`.
-    """
-    n, d = numbers.shape[0], axes.shape[0]
-    m, _, s = tables.shape
-    sums = np.empty((n, d), np.float32)
-    coordinates = np.zeros(axes.shape[1], np.int8)
-    for i in range(n):
-        for t in range(m):
-            for j in range(s):
-                coordinates[t * s + j] = tables[t, residuals[i, t], j]
-        centroid, weight = centroids[numbers[i]], weights[numbers[i]]
-        for j in range(d):
-            sums[i, j] = np.float32(np.int32(dot(axes[j], coordinates)) + np.int32(centroid[j]) * weight)
-    return sums
-
-
-@compiled
 def assign(points: Points, tables: Tables) -> Numbers:
     """Numbers (n, m) uint8 of the entries nearest to points (n, m x s) float32; of equal ones the lower.
 
@@ -123,12 +94,12 @@ def _assign(points: Points, tables: Tables, found: Numbers) -> None:
         for t in range(m):
             gaps[:] = np.float32(0)
             for j in range(s):
-                at = points[i, t * s + j]
+                at, column = points[i, t * s + j], tables[t, j]
                 for k in range(entries):
-                    gap = at - tables[t, j, k]
+                    gap = at - column[k]
                     gaps[k] += gap * gap
-            best = 0
+            best, least = 0, gaps[0]
             for k in range(1, entries):
-                if gaps[k] < gaps[best]:
-                    best = k
+                if gaps[k] < least:
+                    best, least = k, gaps[k]
             found[i, t] = best

@@ -340,3 +340,40 @@ class Chains(dict[int, list[int]]):
     def unlink(self, device: int, row: int) -> None:
         """Out."""
         self[device].remove(row)
+
+
+# Product quantisation
+
+
+def encode_residuals(
+    codes: Array,
+    scale: Array,
+    numbers: Array,
+    centroids: Array,
+    weights: Array,
+    axes: Array,
+    axis_inv: Array,
+    tables: Array,
+) -> Array:
+    """Coordinates of code x scale - centroid x weight on the axes, then the nearest entries."""
+    left = codes.astype(np.float64) * scale[:, None] - centroids[numbers].astype(np.float64) * weights[numbers, None]
+    return assign(left @ axes.T.astype(np.float64) * axis_inv, tables)
+
+
+def assign(points: Array, tables: Array) -> Array:
+    """Every distance, then the first of the least."""
+    m, s, _ = tables.shape
+    gaps = points.reshape(-1, m, s, 1).astype(np.float64) - tables.astype(np.float64)
+    return np.argmin((gaps**2).sum(axis=2), axis=2).astype(np.uint8)
+
+
+def improve(points: Array, numbers: Array, tables: Array) -> Array:
+    """Means, entry by entry."""
+    made = tables.copy()
+    m, s, entries = tables.shape
+    runs = points.reshape(-1, m, s)
+    for t, k in itertools.product(range(m), range(entries)):
+        members = runs[numbers[:, t] == k, t].astype(np.float64)
+        if len(members):
+            made[t, :, k] = members.sum(axis=0) / len(members)
+    return made

@@ -5,7 +5,21 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, contributions, keytable, lists, partition, rates, rows, scan, sketches, sums, trends
+from kernels import (
+    chains,
+    codes,
+    contributions,
+    keytable,
+    lists,
+    partition,
+    product,
+    rates,
+    rows,
+    scan,
+    sketches,
+    sums,
+    trends,
+)
 
 DIM = 384
 
@@ -22,6 +36,7 @@ def warm() -> None:
     _warm_chains()
     _warm_rates()
     _warm_rows()
+    _warm_product()
 
 
 def _warm_codes() -> None:
@@ -131,6 +146,12 @@ def _warm_rows() -> None:
     rows.split_rows(stream, 4, 1)
     some = np.ones((1, DIM), np.int8)
     rows.codes_of_halves(rows.unit_halves(some, np.ones(1, np.float32)))
+
+
+def _warm_product() -> None:
+    some, one = np.ones((192, DIM), np.int8), np.ones(192, np.float32)
+    numbers, tables = np.zeros(1, np.int32), np.zeros((32, 6, product.ENTRIES), np.float32)
+    product.encode(some[:1], one[:1], numbers, some, one, some, one, tables)
 
 
 def _warm_rates() -> None:

@@ -97,7 +97,7 @@ def read_similar(block: bytes, held: Held, path: str, refuse: Refusal) -> Simila
     w = reader.byte(0, n, "whole patterns")
     base = int.from_bytes(reader.take(2), "little")
     handles = np.cumsum(reader.column(n), dtype=np.uint8)
-    if len(np.unique(handles)) != n:
+    if len(set(handles.tolist())) != n:
         raise reader.wrong("handles", "each once", "one twice")
     numbers = reader.column(w).astype(np.int32) | _from_nibbles(reader.column((w + 1) // 2), w) << 8
     reader.check_all(numbers, 0, held.size - 1, "centroids")
@@ -271,8 +271,9 @@ class _Reader:
 
     def check_all(self, values: npt.NDArray[np.integer], low: int, high: int, part: str) -> None:
         if len(values):
-            self._checked(int(values.min()), low, high, part)
             self._checked(int(values.max()), low, high, part)
+            if low or values.dtype.kind == "i":
+                self._checked(int(values.min()), low, high, part)
 
     def wrong(self, part: str, expected: str, got: str) -> Problem:
         """What to raise."""
