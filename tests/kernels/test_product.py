@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from kernels import product, reference
-from tests.kernels.material import DIM, random_codes, same, unit
+from tests.kernels.material import random_codes, same, unit
 
 M, S = 4, 3
 Floats = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ def test_encoding_agrees_with_twin(seed: int) -> None:
     tables = np.random.default_rng(seed).normal(0, 3, (M, S, product.ENTRIES)).astype(np.float32)
     args = codes, scale, numbers, centroids, weights, axes, unit(axes), tables
     same(product.encode(*args), reference.encode_residuals(*args))
-    assert axes.shape[1] == DIM and len(np.unique(product.encode(*args))) > 10
+    assert len(np.unique(product.encode(*args))) > 10
 
 
 @pytest.mark.parametrize("seed", range(3))
