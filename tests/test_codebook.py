@@ -128,7 +128,7 @@ def test_largest_codebook_is_within_its_bytes() -> None:
         ("weights", bytes(10), "'weights' or 'unit' holds what is none"),
         ("unit", struct.pack("<f", np.nan), "'weights' or 'unit' holds what is none"),
         ("unit", struct.pack("<f", -1), "'weights' or 'unit' holds what is none"),
-        ("axes", bytes(AXES * DIM), "a zero axis"),
+        ("axes", bytes(AXES * DIM), "an axis of length 0"),
         ("axes", bytes([1]) * (AXES * DIM - 1) + b"\x80", "a component below -127"),
         ("tables", bytes([1]) * (SECTION_BYTES["tables"] - 1) + b"\x80", "a component below -127"),
     ],
