@@ -5,7 +5,21 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, contributions, keytable, lists, partition, rates, rows, scan, sketches, sums, trends
+from kernels import (
+    chains,
+    codes,
+    contributions,
+    cursors,
+    keytable,
+    lists,
+    partition,
+    rates,
+    rows,
+    scan,
+    sketches,
+    sums,
+    trends,
+)
 
 DIM = 384
 
@@ -22,6 +36,7 @@ def warm() -> None:
     _warm_chains()
     _warm_rates()
     _warm_rows()
+    _warm_cursors()
 
 
 def _warm_codes() -> None:
@@ -146,3 +161,9 @@ def _warm_chains() -> None:
     chains.rows_of_many(first, following, np.zeros(1, np.int32))
     chains.link_all(np.full(1, -1, np.int32), following.copy(), np.zeros(2, np.int32), np.zeros(1, np.int32))
     chains.unlink(first, following, 0, 0)
+
+
+def _warm_cursors() -> None:
+    words, sent = np.zeros(cursors.SLOTS, np.uint32), np.zeros(cursors.SLOTS, np.uint16)
+    revisions, ids = np.zeros((1, 3), np.uint16), np.zeros((1, 2), np.uint64)
+    cursors.tell(words, sent, cursors.NOTHING, np.zeros(1, np.int32), revisions, revisions, ids, ids)

@@ -41,7 +41,8 @@ class Listed(NamedTuple):
 
 
 class News(NamedTuple):
-    """What of it the device lacks: places (m,) among the rows, with `model.Answer`'s columns of these, and the trends?"""
+    """What of it the device lacks: places (m,) among the rows and `model.Answer`'s columns of these. `trends`: also the
+    trends?"""
 
     places: npt.NDArray[np.int64]
     handles: npt.NDArray[np.uint8]

@@ -43,7 +43,7 @@ from constellation.shard.taking import Moment, Taking
 from constellation.shard.tombstones import KEY_BYTES, Tombstones
 
 VERSIONS_UNWRITTEN_MAX = 1 << 20
-"""A second, if the clock was not set back: so many answers may have had a version of their own after the last change."""
+"""So many answers may have been told under a version of their own since the last one that was written down."""
 LOOKED_AT_PER_STEP = 100_000
 """Devices whose last sync one step of `expire` looks at: 0.1 ms."""
 
@@ -71,7 +71,7 @@ class Shard:
         self._federating = Federating(settings, tables, codebook or default_codebook())
         self._moving = Moving(settings, tables, self._tombstones, self._taking, self._restoring, self._federating)
         self._ttl_s = settings.device_ttl_days * DAY_S
-        self._version = self._version_at(now)
+        self._version = self._started_at = self._version_at(now)
         self._expired_to = 0
         self.change: Change | None = None
         """What the last call that can change something changed, to be written down; or None."""
@@ -266,7 +266,8 @@ class Shard:
 
     def restored(self) -> Iterator[None]:
         """Make what was restored ready to be asked, in steps of a few milliseconds."""
-        self._version += VERSIONS_UNWRITTEN_MAX
+        if self._version > self._started_at:  # the clock was set back: only this keeps the version above what was told
+            self._version += VERSIONS_UNWRITTEN_MAX
         return self._restoring.finish()
 
     def content(self, content_id: str) -> ContentItem:

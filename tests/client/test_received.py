@@ -63,6 +63,7 @@ def _reply(
     meant = _batch(whole)
     return Reply(
         similar=_batch(similar),
+        whole=np.ones(len(similar), np.bool_),
         origins=["device"] * len(similar),
         trending=trending,
         global_version=version,

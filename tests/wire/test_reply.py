@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constellation.digest import answer_digest
 from constellation.errors import InvalidPattern, Malformed
 from constellation.model import (
     Accepted,
@@ -39,6 +38,7 @@ from tests.wire.samples import (
     put,
     sync_fields,
     uuid_text,
+    whole_answer,
 )
 
 TRENDS = [Trend("film-1", 1.0, "us-east"), Trend("genre:drama", 0.25, "us-east")]
@@ -46,8 +46,7 @@ APPLIED = Applied(Accepted(added=1, filtered=2, evicted=3, updated=4, removed=5,
 
 
 def answer_of(similar: PatternBatch) -> Answer:
-    digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
-    return Answer(similar, TRENDS, 1_760_000_123_456, digest)
+    return whole_answer(similar, TRENDS, 1_760_000_123_456)
 
 
 @given(batches(n_max=6, unique=False))
