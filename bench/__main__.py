@@ -20,6 +20,7 @@ QUESTIONS = {
     "grouping": "do patterns that resemble each other meet in one bucket?",
     "sync_shard": "what does one sync cost without HTTP?",
     "sync_http": "how many syncs does one process serve, and how soon?",
+    "cursor": "what does a household's day of syncs bring down, and what does it cost to know what changed?",
     "turns": "how long does the event loop stand still at worst?",
     "background": "how long do storage and federation hold the event loop at worst?",
     "lookups": "what do reading trends and finding a device cost?",
