@@ -5,7 +5,7 @@ from msgspec import structs
 
 from constellation.model import Answer, SyncOptions
 from constellation.shard import Shard
-from constellation.shard.cursors import BYTES_PER_CURSOR, Cursors
+from constellation.shard.cursors import BYTES_PER_CURSOR, Cursors, Listed
 from constellation.shard.recent import Recent
 from tests.shard.material import EVERYTHING, START, batch, id_of, request, settings
 from tests.shard.published import round_of
@@ -140,6 +140,10 @@ def test_a_list_with_a_pattern_whose_id_is_lost_comes_whole() -> None:
     for start in (0, 100):  # there are as many rows more than patterns: the first ones freed are used again
         shard.apply(request(TELLER, removed=range(start, start + 100)), START)
         shard.apply(request(TELLER, [(number, 0.9, 10) for number in range(start + 100, start + 200)]), START)
+    rows = shard._asking.similar(shard._devices.find(id_of(1)), 100)
+    listed = Listed(rows, 0, hash(EVERYTHING), by_handle=True)
+    by_handle = shard._cursors.tell(shard._devices.find(id_of(1)), listed, first.global_version)
+    assert not by_handle.reset and sorted(by_handle.gone.tolist()) == sorted(first.handles.tolist())
     second = ask(shard, 1, first.global_version)
     assert second.reset and len(second.similar) == 100
     assert not ask(shard, 1, second.global_version).reset
