@@ -5,6 +5,7 @@ nothing, 3% an update, 1% a new pattern in place of the household's oldest. The 
 says and checks its digest. Bytes are those of the compressed body.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,13 +102,15 @@ def measure(plan: Plan) -> Answers:
     warm: list[int] = []
     without_trends: list[int] = []
     told = Counter[str]()
-    timings = Timings()
-    with _timing(timings):
+    telling, answering = Timings(time.thread_time), Timings(time.thread_time)
+    with _timing(telling):
         for _ in tracked(range(ROUNDS), "a day of syncs"):
             day.others(watched)
             for household, received in enumerate(have):
                 applied = day.sync(household)
-                answer = day.loaded.shard.answer(day.device(household), workload.EVERYTHING, received.version)
+                answer = answering.measure(
+                    day.loaded.shard.answer, day.device(household), workload.EVERYTHING, received.version
+                )
                 (cold if received.version is None else warm).append(_bytes(answer, applied))
                 _count(told, answer, received.version is None)
                 answer.trending = None
@@ -141,11 +144,11 @@ def measure(plan: Plan) -> Answers:
         yardstick=whole,
     )
     yield Row(
-        name="knowing what changed: p50",
-        value=timings.p50 * 1e3,
+        name="knowing what changed: CPU, p50",
+        value=telling.p50 * 1e3,
         unit="us",
-        quality=f"p99 {timings.p99 * 1e3:.0f} us",
-        yardstick=Yardstick("asked for", CURSOR_US_MAX),
+        quality=f"p99 {telling.p99 * 1e3:.0f} us",
+        yardstick=Yardstick("the whole answer", answering.p50 * 1e3),
         target=at_most(CURSOR_US_MAX),
     )
     yield Row(
