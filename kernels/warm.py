@@ -13,6 +13,7 @@ from kernels import (
     keytable,
     lists,
     partition,
+    queries,
     rates,
     rows,
     scan,
@@ -125,6 +126,9 @@ def _warm_lists() -> None:
         partition.insert(low, high, row, short[row])
     partition.settle(low, high, 0)
     inv = codes.inverse_norms(made)
+    some = np.arange(2, dtype=np.int32)
+    queries.mean_code(made, inv, some, np.ones(2))
+    queries.project(made, inv, made, inv)
     lists.search(low, high, made, inv, made[0], short[0], 2, 10, 5)
     for row in range(n):
         partition.remove(low, high, row)
