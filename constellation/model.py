@@ -171,8 +171,8 @@ class Answer(msgspec.Struct):
     `reset`: the n patterns of `similar` are the whole list; else what is new or changed in the one that the device has.
     handles (n,) uint8: the number of each in the device's list, the same until it is gone or the list is reset.
     whole (n,) bool: new, or written anew, to be told with its embedding; else only rate, count and time changed.
-    gone (m,) uint8: handles of what the device shall drop. removed (k, 16) uint8: their ids, without those that `similar`
-    has whole: such a pattern takes the place of all that the device has of its id.
+    gone (m,) uint8: handles of what the device shall drop. removed (k, 16) uint8: their ids, without those that
+    `similar` has whole: such a pattern takes the place of all that the device has of its id.
     trending: None if it is the list that the device has. digest: of the whole list of patterns (docs/architecture.md).
     prototypes: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
     quantised: the embeddings of `similar`, if the reply is to be compact; the digest is that of a compact list then.

@@ -323,6 +323,25 @@ def pack(sketch: Array) -> Array:
     return packed
 
 
+# Queries
+
+
+def mean_code(codes: Array, inverse: Array, rows: Array, weights: Array) -> Array:
+    """The sum of scaled codes in float32, row by row, quantised; the first code if it is zero."""
+    mean = np.zeros((1, codes.shape[1]), np.float32)
+    for row, weight in zip(rows, weights, strict=True):
+        mean += np.float32(weight * inverse[row]) * codes[row].astype(np.float32)
+    code: Array = quantise(mean)[0] if mean.any() else codes[rows[0]]
+    return code
+
+
+def project(codes: Array, inverse: Array, axes: Array, scales: Array) -> Array:
+    """Inner products, scaled, rounded and clipped."""
+    dots = (codes.astype(np.int64) @ axes.astype(np.int64).T).astype(np.float32)
+    components: Array = np.clip(np.rint(dots * inverse[:, None] * scales), -127, 127)
+    return components.astype(np.int8)
+
+
 # Chains
 
 
@@ -377,3 +396,39 @@ def improve(points: Array, numbers: Array, tables: Array) -> Array:
         if len(members):
             made[t, :, k] = members.sum(axis=0) / len(members)
     return made
+
+
+# Cursors
+
+
+class Cursor:
+    """Two lists by row: the handle of each entry, and the (changed, written, born) of its row when it was sent."""
+
+    def __init__(self) -> None:
+        self.lists: dict[int, dict[int, tuple[int, tuple[int, int, int]]]] = {0: {}, 1: {}, 2: {}}
+
+    def tell(
+        self, against: int, rows: list[int], revisions: dict[int, tuple[int, int, int]], ids: dict[int, bytes]
+    ) -> tuple[list[int], list[int], list[int], list[bytes], int]:
+        """Counts that never wrap. Handles: as before, else the lowest that are free."""
+        base = self.lists[against]
+        kept = {row: base[row][0] for row in rows if row in base and revisions[row][2] <= base[row][1][0]}
+        gone = sorted((handle, row) for row, (handle, _) in base.items() if row not in kept)
+        free = iter(sorted(set(range(200)) - {handle for handle, _ in base.values()}))
+        handles = {row: kept[row] if row in kept else next(free) for row in rows}
+        kinds = {row: 2 if row not in kept else _kind(base[row][1][0], *revisions[row]) for row in rows}
+        names = [ids[row] for _, row in gone if revisions[row][2] <= base[row][1][0]]
+        for shared in {ids[row] for row in rows}:
+            group = [row for row in rows if ids[row] == shared]
+            if shared in names or (len(group) > 1 and any(kinds[row] for row in group)):
+                kinds.update(dict.fromkeys(group, 2))
+        self.lists = {0: {}, 1: base, 2: {row: (handles[row], revisions[row]) for row in rows}}
+        removed = [name for name in names if name not in {ids[row] for row in rows}]
+        return (
+            *([handles[row] for row in rows], [kinds[row] for row in rows]),
+            *([handle for handle, _ in gone], removed, len(gone) - len(names)),
+        )
+
+
+def _kind(sent: int, changed: int, written: int, _: int) -> int:
+    return 2 if written > sent else int(changed > sent)

@@ -9,10 +9,12 @@ from kernels import (
     chains,
     codes,
     contributions,
+    cursors,
     keytable,
     lists,
     partition,
     product,
+    queries,
     rates,
     rows,
     scan,
@@ -37,6 +39,7 @@ def warm() -> None:
     _warm_rates()
     _warm_rows()
     _warm_product()
+    _warm_cursors()
 
 
 def _warm_codes() -> None:
@@ -125,6 +128,9 @@ def _warm_lists() -> None:
         partition.insert(low, high, row, short[row])
     partition.settle(low, high, 0)
     inv = codes.inverse_norms(made)
+    some = np.arange(2, dtype=np.int32)
+    queries.mean_code(made, inv, some, np.ones(2))
+    queries.project(made, inv, made, inv)
     lists.search(low, high, made, inv, made[0], short[0], 2, 10, 5)
     for row in range(n):
         partition.remove(low, high, row)
@@ -167,3 +173,9 @@ def _warm_chains() -> None:
     chains.rows_of_many(first, following, np.zeros(1, np.int32))
     chains.link_all(np.full(1, -1, np.int32), following.copy(), np.zeros(2, np.int32), np.zeros(1, np.int32))
     chains.unlink(first, following, 0, 0)
+
+
+def _warm_cursors() -> None:
+    words, sent = np.zeros(cursors.SLOTS, np.uint32), np.zeros(cursors.SLOTS, np.uint16)
+    revisions, ids = np.zeros((1, 3), np.uint16), np.zeros((1, 2), np.uint64)
+    cursors.tell(words, sent, cursors.NOTHING, np.zeros(1, np.int32), revisions, revisions, ids, ids)

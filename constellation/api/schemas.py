@@ -54,11 +54,8 @@ class Context(msgspec.Struct):
     genre_hints: Annotated[list[Word], Meta(max_length=limits.GENRE_HINTS_MAX)]
 
 
-class Pattern(msgspec.Struct):
-    """A viewing pattern."""
-
+class _Facts(msgspec.Struct, kw_only=True):
     id: Uuid
-    embedding: Embedding
     success_rate: Rate
     sample_count: Samples
     context: Context
@@ -66,12 +63,16 @@ class Pattern(msgspec.Struct):
     updated_at: UnixSeconds
 
 
-class SimilarPattern(Pattern, kw_only=True):
-    """A pattern of another household, or a prototype of many."""
+class Pattern(_Facts, kw_only=True):
+    """A viewing pattern."""
 
-    embedding: (
-        Annotated[Floats | Base64, Meta(description="missing: the one that the device has")] | msgspec.UnsetType
-    ) = msgspec.UNSET
+    embedding: Embedding
+
+
+class SimilarPattern(_Facts, kw_only=True):
+    """A pattern of another household, or a prototype of many. Without an embedding it has the one it had."""
+
+    embedding: Embedding | msgspec.UnsetType = msgspec.UNSET
     origin: Literal["device", "prototype"]
     quality: Annotated[float, Meta(ge=0, le=1, description="of a prototype: how far its patterns agree")] | None = None
     source_count: Annotated[int, Meta(ge=1, description="of a prototype: distinct shards")] | None = None

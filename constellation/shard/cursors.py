@@ -33,16 +33,17 @@ assert SLOTS == 2 * SIMILAR_MAX
 
 class Listed(NamedTuple):
     """What a device is to have: rows (n,) int32, trends, by the parameters that it asked with; both of these as hashes
-    of 64 bits."""
+    of 64 bits. by_handle: it is told by handle what to drop, not by id."""
 
     rows: Rows
     trends: int
     parameters: int
+    by_handle: bool = False
 
 
 class News(NamedTuple):
-    """What of it the device lacks: places (m,) among the rows, with `model.Answer`'s columns of these, and the trends?
-    listed (n,) are the handles of all rows."""
+    """What of it the device lacks: places (m,) among the rows and `model.Answer`'s columns of these. `trends`: also the
+    trends? listed (n,) are the handles of all rows."""
 
     listed: npt.NDArray[np.uint8]
     places: npt.NDArray[np.int64]
@@ -92,11 +93,12 @@ class Cursors:
         told = bool(trends[_ACKNOWLEDGED] != listed.trends)
         trends[_PENDING] = listed.trends
         handles, kinds, gone, removed, nameless = self._compare(cursor, known, listed.rows)
-        if known != kernel.NOTHING and not nameless:
+        lost = nameless and not listed.by_handle  # another pattern is in the row, nobody knows the id any more
+        if known != kernel.NOTHING and not lost:
             places = np.flatnonzero(kinds != kernel.SAME)
             whole = kinds[places] == kernel.WHOLE
             return News(handles, places, handles[places], whole, gone, removed.view(np.uint8), reset=False, trends=told)
-        if nameless:  # a device is told by id what to drop, and nobody knows the id any more
+        if lost:
             self._versions[cursor, _ACKNOWLEDGED] = _NO_VERSION
             handles = self._compare(cursor, kernel.NOTHING, listed.rows)[0]
         return _whole(handles)
@@ -132,6 +134,7 @@ class Cursors:
     def _acknowledge(self, cursor: int, parameters: int, local_version: int | None) -> int:
         """Which list the device says that it holds, as the kernel has it: that one is acknowledged now."""
         acknowledged, pending = self._versions[cursor].tolist()
+        self._versions[cursor, _PENDING] = _NO_VERSION
         same = self._parameters[cursor] == parameters
         self._parameters[cursor] = parameters
         if same and local_version == pending:

@@ -13,7 +13,7 @@ BYTES_PER_ROW = 6
 
 
 class Revisions:
-    """Columns (capacity, 3) uint16, as `kernels.cursors.tell` reads them. Each call is one change of one or many rows."""
+    """Counts (capacity, 3) uint16, as `kernels.cursors.tell` reads them. A call is one change of each of the rows."""
 
     def __init__(self, capacity: int) -> None:
         self.counts = memory.column(capacity, np.uint16, 3)

@@ -46,7 +46,7 @@ from constellation.shard.taking import Moment, Taking
 from constellation.shard.tombstones import KEY_BYTES, Tombstones
 
 VERSIONS_UNWRITTEN_MAX = 1 << 20
-"""A second, if the clock was not set back: so many answers may have had a version of their own after the last change."""
+"""So many answers may have been told under a version of their own since the last one that was written down."""
 LOOKED_AT_PER_STEP = 100_000
 """Devices whose last sync one step of `expire` looks at: 0.1 ms."""
 
@@ -74,7 +74,7 @@ class Shard:
         self._federating = Federating(settings, tables, codebook or default_codebook())
         self._moving = Moving(settings, tables, self._tombstones, self._taking, self._restoring, self._federating)
         self._ttl_s = settings.device_ttl_days * DAY_S
-        self._version = self._version_at(now)
+        self._version = self._started_at = self._version_at(now)
         self._expired_to = 0
         self.change: Change | None = None
         """What the last call that can change something changed, to be written down; or None."""
@@ -132,8 +132,9 @@ class Shard:
         whole = self._patterns.gather(rows)
         backing = self._prototypes.put_into(whole, rows)
         quantised = self._quantised(options, rows, whole.codes)
-        parameters = hash((options, quantised is None))
-        news = self._cursors.tell(device, Listed(rows, hash(tuple(trends)), parameters), local_version)
+        compact = quantised is not None
+        listed = Listed(rows, hash(tuple(trends)), hash((options, compact)), by_handle=compact)
+        news = self._cursors.tell(device, listed, local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one
         self._cursors.sent(device, self._version)
@@ -277,7 +278,8 @@ class Shard:
 
     def restored(self) -> Iterator[None]:
         """Make what was restored ready to be asked, in steps of a few milliseconds."""
-        self._version += VERSIONS_UNWRITTEN_MAX
+        if self._version > self._started_at:  # the clock was set back: only this keeps the version above what was told
+            self._version += VERSIONS_UNWRITTEN_MAX
         return self._restoring.finish()
 
     def content(self, content_id: str) -> ContentItem:

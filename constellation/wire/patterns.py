@@ -67,11 +67,10 @@ class WrittenPattern(Struct):
 
 
 Written = TypeVar("Written", bound=WrittenPattern)
-AnyPattern: TypeAlias = PatternBody[str, JsonEmbedding] | PatternBody[Raw, MsgpackEmbedding]
 
 
-def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> PatternBatch:
-    """Columns of n patterns; `path` is that of their list."""
+def read_patterns(bodies: Sequence[Struct], path: str, refuse: Refusal) -> PatternBatch:
+    """Columns of n patterns, whose fields begin with those of `PatternBody`; `path` is that of their list."""
     if not bodies:
         return replace(_NO_PATTERNS, contexts=[])
     at = path + "[{}]."

@@ -11,13 +11,13 @@ import pytest
 
 from constellation.client import BadReply, Client, Refused, SyncReport, Unreachable, WrongDigest, open_session
 from constellation.client.transport import ATTEMPTS_MAX
-from constellation.digest import answer_digest
-from constellation.model import Accepted, Answer, Applied, Context, Delta, NextSync, PatternBatch, Trend
+from constellation.model import Accepted, Applied, Context, Delta, NextSync, PatternBatch, Trend
 from constellation.wire.body import decompress, unpack
 from constellation.wire.dictionary import NO_DICTIONARY, newest
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync, encode_sync
 from tests.client.peer import Heard, Peer, answer, peer
+from tests.wire.samples import whole_answer
 
 DEVICE = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
 NOW_S = 1_760_000_000.5
@@ -333,9 +333,8 @@ def reply(
 ) -> bytes:
     """A 200 as the service would encode it."""
     similar = similar or batch()
-    digest = digest or answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
     body = encode_sync(
-        Answer(similar=similar, trending=trending or [], global_version=version, digest=digest),
+        whole_answer(similar, trending or [], version, digest),
         Applied(accepted or Accepted(), last_sequence, version),
         next_sync or NextSync(300, 600),
         Media.MSGPACK,

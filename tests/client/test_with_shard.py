@@ -75,6 +75,33 @@ def test_lost_reply_is_asked_for_again_and_applied_once(url: str, rng: np.random
     assert stats["total_devices"] == before["total_devices"] + 1
 
 
+def test_a_tv_that_is_up_to_date_receives_what_changed(url: str, rng: np.random.Generator) -> None:
+    """A reply that is lost changes nothing of that."""
+    taste = rng.standard_normal(384)
+
+    async def run() -> None:
+        async with losing_replies(url, 0) as whole, open_session() as session:
+            one = Client(url, uuid.uuid4(), session)
+            for _ in range(20):
+                told = one.learn(_near(taste, rng), success_rate=0.9, sample_count=20, context=CONTEXT)
+            await one.sync()
+            other = Client(whole, uuid.uuid4(), session, rng=Random(1), sleep=lambda _: asyncio.sleep(0))
+            other.learn(taste, success_rate=0.9, sample_count=20, context=CONTEXT)
+            cold = await other.sync()
+            assert cold.bytes_down > 20 * 384
+            one.observe(told, success_rate=1.0, samples=5)
+            await one.sync()
+            async with losing_replies(url, 1) as lossy:
+                again = Client(lossy, uuid.UUID(bytes=other._device_id), session, sleep=lambda _: asyncio.sleep(0))
+                again.received, again.learned = other.received, other.learned
+                warm = await again.sync()
+            assert warm.attempts == 2 and warm.bytes_down < 1_000
+            counts = dict(zip(map(bytes, again.neighbours.ids), again.neighbours.counts.tolist(), strict=True))
+            assert counts[told.bytes] == 25
+
+    asyncio.run(run())
+
+
 def test_tv_with_a_clock_set_back_still_gets_everything_told(url: str, rng: np.random.Generator) -> None:
     device, embedding = uuid.uuid4(), rng.standard_normal(384)
 
