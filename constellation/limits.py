@@ -91,6 +91,10 @@ assert SAMPLED_PER_TURN <= SAMPLE_MAX <= SAMPLE_ROWS_DRAWN
 assert DRAIN_ANNOUNCED_S_MIN + BODY_READ_S_MAX < DRAIN_S_MAX
 assert NEXT_SYNC_AFTER_S + NEXT_SYNC_WITHIN_S <= ACTIVE_WINDOW_S
 
+# Replies that tell what changed.
+FREED_ROWS_KEPT = 4_096
+"""Of patterns, and of prototypes: so many removals later the id of a removed one is still known."""
+
 # Trends.
 TREND_SAMPLES_PER_DEVICE_HOUR_MAX = 200
 TREND_DECAY_PER_HOUR = 0.95

@@ -57,6 +57,18 @@ class PatternBatch(msgspec.Struct):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, places: npt.NDArray[np.int64]) -> "PatternBatch":
+        """The patterns at places (m,), in their order."""
+        return PatternBatch(
+            ids=self.ids[places],
+            codes=self.codes[places],
+            rates=self.rates[places],
+            counts=self.counts[places],
+            created_at=self.created_at[places],
+            updated_at=self.updated_at[places],
+            contexts=[self.contexts[place] for place in places.tolist()],
+        )
+
 
 class RateUpdates(msgspec.Struct):
     """m changes of rates: ids (m, 16) uint8, rates (m,) float32 in 0..1, samples (m,) uint32 in 1..1,000,000."""
@@ -137,15 +149,26 @@ class Backing(NamedTuple):
 
 
 class Answer(msgspec.Struct):
-    """What a device learns from the others: `Shard.answer`. The digest is that of `similar` (docs/architecture.md).
+    """What a device learns from the others: `Shard.answer`.
 
-    `prototypes`: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
+    `reset`: the n patterns of `similar` are the whole list; else what is new or changed in the one that the device has.
+    handles (n,) uint8: the number of each in the device's list, the same until it is gone or the list is reset.
+    whole (n,) bool: new, or written anew, to be told with its embedding; else only rate, count and time changed.
+    gone (m,) uint8: handles of what the device shall drop. removed (k, 16) uint8: their ids, without those that `similar`
+    has whole: such a pattern takes the place of all that the device has of its id.
+    trending: None if it is the list that the device has. digest: of the whole list of patterns (docs/architecture.md).
+    prototypes: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
     """
 
     similar: PatternBatch
-    trending: list[Trend]
+    trending: list[Trend] | None
     global_version: int
     digest: str
+    reset: bool
+    handles: npt.NDArray[np.uint8]
+    whole: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.uint8]
+    removed: Ids
     prototypes: dict[int, Backing] = {}
 
 

@@ -66,9 +66,12 @@ class Pattern(msgspec.Struct):
     updated_at: UnixSeconds
 
 
-class SimilarPattern(Pattern):
+class SimilarPattern(Pattern, kw_only=True):
     """A pattern of another household, or a prototype of many."""
 
+    embedding: (
+        Annotated[Floats | Base64, Meta(description="missing: the one that the device has")] | msgspec.UnsetType
+    ) = msgspec.UNSET
     origin: Literal["device", "prototype"]
     quality: Annotated[float, Meta(ge=0, le=1, description="of a prototype: how far its patterns agree")] | None = None
     source_count: Annotated[int, Meta(ge=1, description="of a prototype: distinct shards")] | None = None
@@ -101,11 +104,16 @@ class SyncBody(msgspec.Struct):
 
 
 class GlobalBody(msgspec.Struct):
-    """What the others know. `reset`: `similar` is the whole list; `digest` proves a list."""
+    """What the others know.
+
+    `reset`: `similar` is the whole list. Else what changed in the one that the device has of `local_version`: first
+    everything goes whose id is in `removed` or comes in `similar`, then `similar` is put in; what comes without an
+    embedding keeps the one it had. `trending` null: unchanged. `digest` proves the list.
+    """
 
     similar: list[SimilarPattern]
     trending: list[Trend] | None
-    global_version: Annotated[int, Meta(ge=0, le=VERSION_MAX)]
+    global_version: Annotated[int, Meta(ge=0, le=VERSION_MAX, description="send it back as `local_version`")]
     reset: bool
     removed: list[Uuid]
     digest: Annotated[str, Meta(extra_json_schema=_pattern("[0-9a-f]{16}"))]

@@ -76,7 +76,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     applied = service.shard.apply(asked, service.clock())
     # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
     position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
-    answer = service.shard.answer(asked.device_id, options)
+    answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
     payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
     await service.keeper.kept(position)
     return _respond(payload, form, body.dictionary)

@@ -10,7 +10,7 @@ from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, UnsetType
 from msgspec.structs import astuple, replace
 
 from constellation import limits
@@ -55,10 +55,10 @@ class PatternBody(Struct, Generic[Id, Embedding]):
 
 
 class WrittenPattern(Struct):
-    """One pattern as it is sent."""
+    """One pattern as it is sent; UNSET is left out."""
 
     id: str | bytes
-    embedding: bytes | Raw
+    embedding: bytes | Raw | UnsetType
     success_rate: float
     sample_count: int
     context: Context

@@ -3,16 +3,20 @@
 A reply is checked as strictly as a request: a TV believes a server no more than a server believes a TV.
 """
 
-from typing import Annotated, Generic
+from typing import Annotated, Any, Generic
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from constellation import limits
 from constellation.errors import InvalidPattern
 from constellation.model import (
+    DIM,
     VERSION_MAX,
     Accepted,
+    Context,
     Delta,
     EmbeddingFormat,
     Ids,
@@ -27,7 +31,6 @@ from constellation.wire.patterns import (
     Id,
     JsonEmbedding,
     MsgpackEmbedding,
-    PatternBody,
     WrittenPattern,
     read_patterns,
     write_patterns,
@@ -38,9 +41,11 @@ from constellation.wire.reading import Reader, check_range, refusal
 
 class Reply(Struct):
     """A decoded 200. `reset`: `similar` is the whole list; else what is new or changed, and `removed` what to drop.
+    `whole` (n,): which of them came with an embedding; of the others rate, count and time changed, and the codes are 0.
     `trending` is None if it is unchanged. `origins` says of each similar pattern: device or prototype."""
 
     similar: PatternBatch
+    whole: npt.NDArray[np.bool_]
     origins: list[str]
     trending: list[Trend] | None
     global_version: int
@@ -82,8 +87,16 @@ def decode_reply(body: bytes, media: Media) -> Reply:
     check_range([shared.global_version], 0, VERSION_MAX, "global.global_version", _refuse)
     check_range([reply.next_sync.after_s], 0, NEXT_SYNC_S_MAX, "next_sync.after_s", _refuse)
     check_range([reply.next_sync.within_s], 0, NEXT_SYNC_S_MAX, "next_sync.within_s", _refuse)
+    whole = np.array([pattern.embedding is not UNSET for pattern in shared.similar], np.bool_)
+    for place in np.flatnonzero(~whole).tolist():
+        if shared.reset:
+            raise _refuse(f"global.similar[{place}].embedding", "an embedding, as this is the whole list", "none")
+        shared.similar[place].embedding = _ANY_EMBEDDING
+    similar = read_patterns(shared.similar, "global.similar", _refuse)
+    similar.codes[~whole] = 0
     return Reply(
-        similar=read_patterns(shared.similar, "global.similar", _refuse),
+        similar=similar,
+        whole=whole,
         origins=[pattern.origin for pattern in shared.similar],
         trending=shared.trending,
         global_version=shared.global_version,
@@ -106,8 +119,20 @@ class _WrittenUpdate(Struct):
     additional_samples: int
 
 
-class _SimilarBody(PatternBody[Id, Embedding], Generic[Id, Embedding]):
+class _SimilarBody(Struct, Generic[Id, Embedding], kw_only=True):
+    """As `PatternBody`, in its order."""
+
+    id: Id
+    embedding: Embedding | UnsetType = UNSET
+    success_rate: float
+    sample_count: int
+    context: Context
+    created_at: int
+    updated_at: int
     origin: str
+
+
+_ANY_EMBEDDING: Any = bytes([1]) * DIM
 
 
 class _GlobalBody(Struct, Generic[Id, Embedding]):

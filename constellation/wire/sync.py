@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeAlias
 import msgspec
 import numpy as np
 import xxhash
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 from msgspec.structs import astuple, replace
 
 from constellation import limits
@@ -29,7 +29,7 @@ from constellation.model import (
     SyncRequest,
     Trend,
 )
-from constellation.wire.ids import NO_IDS, read_id, read_ids
+from constellation.wire.ids import NO_IDS, read_id, read_ids, write_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
     FIELDS_LEN,
@@ -97,17 +97,19 @@ def decode_sync(body: bytes, media: Media) -> SyncRequest:
 def encode_sync(
     answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: EmbeddingFormat
 ) -> bytes:
-    """The body of a 200. Always a whole list (`reset: true`)."""
+    """The body of a 200. A pattern of which only rate, count and time changed goes without its embedding."""
     similar = list[WrittenPattern](write_patterns(answer.similar, media, embedding, _SimilarPattern))
     for place, backing in answer.prototypes.items():
         similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())
+    for place in np.flatnonzero(~answer.whole).tolist():
+        similar[place].embedding = UNSET
     reply = _ReplyBody(
         global_=_GlobalBody(
             similar=similar,
             trending=answer.trending,
             global_version=answer.global_version,
-            reset=True,
-            removed=[],
+            reset=answer.reset,
+            removed=write_ids(answer.removed, media),
             digest=answer.digest,
         ),
         accepted=applied.accepted,
@@ -130,10 +132,10 @@ class _SimilarPrototype(WrittenPattern):
 
 class _GlobalBody(Struct):
     similar: list[WrittenPattern]
-    trending: list[Trend]
+    trending: list[Trend] | None
     global_version: int
     reset: bool
-    removed: list[str]
+    removed: list[str] | list[bytes]
     digest: str
 
 
