@@ -85,6 +85,7 @@ def measure(plan: Plan) -> Answers:
         (f"a delta with {NEW_PATTERNS} new patterns", told.added),
         ("a delta with nothing new", told.nothing),
         (f"a reply with {SIMILAR} patterns", replies),
+        ("a reply with nothing new", [_reply(part, 0, rng) for _ in range(plan.queries)]),
     ):
         yield from _costs(name, bodies)
 
@@ -141,7 +142,17 @@ def _reply(part: Part, similar: int, rng: np.random.Generator) -> bytes:
         learned.put(rng.bytes(ID_BYTES), pattern)
     patterns = learned.delta(learned.changes(), None, 1).added
     version = int(rng.integers(1_750_000_000_000_000, 1_800_000_000_000_000))
-    answer = Answer(patterns, [], version, rng.bytes(8).hex())
+    answer = Answer(
+        similar=patterns,
+        trending=None,
+        global_version=version,
+        digest=rng.bytes(8).hex(),
+        reset=False,
+        handles=np.arange(similar, dtype=np.uint8),
+        whole=np.ones(similar, np.bool_),
+        gone=np.empty(0, np.uint8),
+        removed=np.empty((0, ID_BYTES), np.uint8),
+    )
     return encode_sync(answer, Applied(Accepted(), version // 1_000, version), NextSync(300, 600), Media.MSGPACK, "i8")
 
 

@@ -57,7 +57,7 @@ def samples(films: Films, rng: np.random.Generator) -> list[bytes]:
             delta(films, 0, int(rng.integers(1, 4)), 0, rng),
             delta(films, 0, 0, 0, rng),
             delta(films, int(rng.integers(0, 4)), int(rng.integers(0, 4)), int(rng.integers(0, 4)), rng),
-            reply(films, int(rng.integers(0, 6)), 0, rng),
+            reply(films, int(rng.integers(0, 6)), None, rng),
             reply(films, int(rng.integers(0, 6)), int(rng.integers(0, 6)), rng),
         ]
     return made
@@ -78,15 +78,22 @@ def delta(films: Films, added: int, updated: int, removed: int, rng: np.random.G
     return encode_delta(rng.bytes(ID_BYTES), held, Media.MSGPACK, "i8")
 
 
-def reply(films: Films, similar: int, trending: int, rng: np.random.Generator) -> bytes:
-    """The body of one 200."""
+def reply(films: Films, similar: int, trending: int | None, rng: np.random.Generator) -> bytes:
+    """The body of one 200 to a device whose cursor is known: so many patterns, half of which it has, and trends or the
+    word that they are the same."""
     region = str(rng.choice(REGIONS))
-    chosen = rng.choice(len(films.popularity), trending, p=films.popularity)
+    chosen = rng.choice(len(films.popularity), trending or 0, p=films.popularity)
+    trends = [Trend(films.catalogue.content_ids[film], float(rng.random()), region) for film in chosen]
     answer = Answer(
         similar=patterns(films, similar, rng),
-        trending=[Trend(films.catalogue.content_ids[film], float(rng.random()), region) for film in chosen],
+        trending=None if trending is None else trends,
         global_version=_moment(rng) * 1_000_000 + int(rng.integers(1_000_000)),
         digest=rng.bytes(8).hex(),
+        reset=False,
+        handles=np.arange(similar, dtype=np.uint8),
+        whole=rng.random(similar) < 0.5,
+        gone=np.empty(0, np.uint8),
+        removed=_ids(int(rng.integers(0, 4)), rng),
     )
     applied = Applied(Accepted(added=int(rng.integers(3))), _moment(rng) * 1_000, answer.global_version)
     return encode_sync(answer, applied, NextSync(300, 600), Media.MSGPACK, "i8")
