@@ -27,7 +27,11 @@ Ids = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int32]
 """(n,) int32: rows of the pattern columns."""
 
+Residuals = npt.NDArray[np.uint8]
+"""(n, 32) uint8: what of an embedding its centroid in the codebook leaves (`constellation.residuals`)."""
+
 EmbeddingFormat = Literal["f32", "f16", "i8"]
+ReplyFormat = EmbeddingFormat | Literal["compact"]
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
@@ -105,11 +109,12 @@ class SyncRequest(msgspec.Struct):
 
 
 class SyncOptions(msgspec.Struct, frozen=True):
-    """What of the answer the device wants: counts and the embedding's encoding."""
+    """What of the answer the device wants: counts, the embedding's encoding, and the codebook that it has, 0 for none."""
 
     similar: int
     trending: int
-    embedding: EmbeddingFormat
+    embedding: ReplyFormat
+    codebook: int = 0
 
 
 class Accepted(msgspec.Struct):
@@ -148,6 +153,18 @@ class Backing(NamedTuple):
     device_count: int
 
 
+class Quantised(NamedTuple):
+    """n embeddings by a codebook: numbers of centroids (n,), residuals (n, 32). stamp: 4 bytes that tell the codebook."""
+
+    stamp: bytes
+    numbers: Rows
+    residuals: Residuals
+
+    def take(self, places: npt.NDArray[np.int64]) -> "Quantised":
+        """Those at places (m,), in their order."""
+        return Quantised(self.stamp, self.numbers[places], self.residuals[places])
+
+
 class Answer(msgspec.Struct):
     """What a device learns from the others: `Shard.answer`.
 
@@ -158,6 +175,7 @@ class Answer(msgspec.Struct):
     has whole: such a pattern takes the place of all that the device has of its id.
     trending: None if it is the list that the device has. digest: of the whole list of patterns (docs/architecture.md).
     prototypes: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
+    quantised: the embeddings of `similar`, if the reply is to be compact; the digest is that of a compact list then.
     """
 
     similar: PatternBatch
@@ -170,6 +188,7 @@ class Answer(msgspec.Struct):
     gone: npt.NDArray[np.uint8]
     removed: Ids
     prototypes: dict[int, Backing] = {}
+    quantised: Quantised | None = None
 
 
 class NextSync(msgspec.Struct, frozen=True, gc=False):

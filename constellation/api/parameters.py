@@ -9,14 +9,13 @@ import msgspec
 from constellation import limits
 from constellation.api.operations import Parameter
 from constellation.errors import InvalidParameter
-from constellation.model import VERSION_MAX, EmbeddingFormat, SyncOptions
+from constellation.model import VERSION_MAX, EmbeddingFormat, ReplyFormat, SyncOptions
 from constellation.wire.dictionary import FIRST_ID, LAST_ID
 from constellation.wire.ids import parse_uuid
 from constellation.wire.media import Media
 
 DEFAULT_EMBEDDING: dict[Media, EmbeddingFormat] = {Media.JSON: "f32", Media.MSGPACK: "i8"}
-_EMBEDDINGS: dict[str, EmbeddingFormat] = {**{name: name for name in get_args(EmbeddingFormat)}, "compact": "i8"}
-"""`compact` without the current codebook is answered in i8, and so far with it, too."""
+_EMBEDDINGS: dict[str, ReplyFormat] = {name: name for name in (*get_args(EmbeddingFormat), "compact")}
 
 
 def _integer(minimum: int, maximum: int, default: int) -> dict[str, Any]:
@@ -88,7 +87,6 @@ class TrendQuery(msgspec.Struct, frozen=True):
 def sync_options(query: bytes, reply_media: Media) -> SyncOptions:
     """The parameters of a sync. Remembered: a fleet sends the same few queries all day. Raises `InvalidParameter`."""
     given = _parse(query)
-    _whole(given, CODEBOOK, 0)
     embedding = given.get(EMBEDDING.name)
     if embedding is not None and embedding not in _EMBEDDINGS:
         raise _invalid(EMBEDDING, embedding, " | ".join(_EMBEDDINGS))
@@ -96,6 +94,7 @@ def sync_options(query: bytes, reply_media: Media) -> SyncOptions:
         similar=_whole(given, SIMILAR, limits.SIMILAR_MAX),
         trending=_whole(given, TRENDING, limits.TRENDING_MAX),
         embedding=DEFAULT_EMBEDDING[reply_media] if embedding is None else _EMBEDDINGS[embedding],
+        codebook=_whole(given, CODEBOOK, 0),
     )
 
 

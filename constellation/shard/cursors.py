@@ -41,8 +41,10 @@ class Listed(NamedTuple):
 
 
 class News(NamedTuple):
-    """What of it the device lacks: places (m,) among the rows, with `model.Answer`'s columns of these, and the trends?"""
+    """What of it the device lacks: places (m,) among the rows, with `model.Answer`'s columns of these, and the trends?
+    listed (n,) are the handles of all rows."""
 
+    listed: npt.NDArray[np.uint8]
     places: npt.NDArray[np.int64]
     handles: npt.NDArray[np.uint8]
     whole: npt.NDArray[np.bool_]
@@ -93,7 +95,7 @@ class Cursors:
         if known != kernel.NOTHING and not nameless:
             places = np.flatnonzero(kinds != kernel.SAME)
             whole = kinds[places] == kernel.WHOLE
-            return News(places, handles[places], whole, gone, removed.view(np.uint8), reset=False, trends=told)
+            return News(handles, places, handles[places], whole, gone, removed.view(np.uint8), reset=False, trends=told)
         if nameless:  # a device is told by id what to drop, and nobody knows the id any more
             self._versions[cursor, _ACKNOWLEDGED] = _NO_VERSION
             handles = self._compare(cursor, kernel.NOTHING, listed.rows)[0]
@@ -151,6 +153,7 @@ class Cursors:
 def _whole(handles: npt.NDArray[np.uint8]) -> News:
     n = len(handles)
     return News(
+        listed=handles,
         places=np.arange(n),
         handles=handles,
         whole=np.ones(n, np.bool_),

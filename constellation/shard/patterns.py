@@ -42,8 +42,8 @@ class Patterns:
         self.credited_samples = memory.column(capacity, np.uint32)
         self.credited_hour = memory.column(capacity, np.uint32)
         self.contexts = ContextTable()
-        self.derived: list[Rows] = []
-        """Columns of others, (capacity,) int32, that follow from the code: 0 in a row that was written."""
+        self.derived: list[npt.NDArray[np.integer]] = []
+        """Columns of others, of `capacity` or more integers, that follow from the code: 0 in a row that was written."""
         self._keys = KeyTable(self.devices, self.ids, seed)
 
     def __len__(self) -> int:

@@ -20,6 +20,10 @@ _DEVICES_MIN = 2
 """Behind a prototype that is served: one device alone would get back what it gave."""
 
 
+CAPACITY = 2 * SIZE_MAX + FREED_ROWS_KEPT
+"""Numbers of prototypes: of one round, and of the next."""
+
+
 class PrototypeTable:
     """Prototypes that devices may get; none before the first round."""
 
@@ -29,16 +33,20 @@ class PrototypeTable:
         self._backing: list[Backing] = []
         self._inverse = np.empty(0, np.float32)
         self._best = np.empty(0, np.int32)
-        capacity = 2 * SIZE_MAX + FREED_ROWS_KEPT  # of one round, and of the next
-        self._rows = memory.Rows(capacity, rest=FREED_ROWS_KEPT)
+        self._rows = memory.Rows(CAPACITY, rest=FREED_ROWS_KEPT)
         self._number_of: dict[bytes, int] = {}
         self._numbers = np.empty(0, np.int32)
-        self._place_of = memory.column(capacity, np.int32)
-        self.ids = memory.column(capacity, np.uint8, ID_BYTES)
-        self.revisions = Revisions(capacity)
+        self._place_of = memory.column(CAPACITY, np.int32)
+        self.ids = memory.column(CAPACITY, np.uint8, ID_BYTES)
+        self.revisions = Revisions(CAPACITY)
 
     def __len__(self) -> int:
         return len(self._backing)
+
+    @property
+    def rows(self) -> Rows:
+        """Of all that are served."""
+        return -1 - self._numbers
 
     def put(self, found: rounds.Prototypes, at: int) -> None:
         """Those of a round of `at` (unix seconds), in place of all before."""

@@ -22,12 +22,15 @@ from constellation.model import (
     Codes,
     ContentItem,
     Delta,
+    Quantised,
+    Rows,
     ShardStats,
     SyncOptions,
     SyncRequest,
     Trend,
 )
 from constellation.records import Change, Forgotten, Piece, TrendCells
+from constellation.rounding import compact_digest
 from constellation.rounds import FederationResult, Partial
 from constellation.shard.asking import Asking
 from constellation.shard.cursors import Listed
@@ -126,24 +129,32 @@ class Shard:
         device = self._devices.find(device_id)
         rows = self._asking.similar(device, options.similar)
         trends = self._trends.top(options.trending)
-        news = self._cursors.tell(device, Listed(rows, hash(tuple(trends)), hash(options)), local_version)
+        whole = self._patterns.gather(rows)
+        backing = self._prototypes.put_into(whole, rows)
+        quantised = self._quantised(options, rows, whole.codes)
+        parameters = hash((options, quantised is None))
+        news = self._cursors.tell(device, Listed(rows, hash(tuple(trends)), parameters), local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one
         self._cursors.sent(device, self._version)
-        whole = self._patterns.gather(rows)
-        backing = self._prototypes.put_into(whole, rows)
+        revisions = whole.rates, whole.counts, whole.updated_at
         return Answer(
             similar=whole if news.reset else whole.take(news.places),
             trending=trends if news.trends else None,
             global_version=self._version,
-            digest=answer_digest(whole.ids, whole.rates, whole.counts, whole.updated_at),
+            digest=compact_digest(news.listed, *revisions) if quantised else answer_digest(whole.ids, *revisions),
             reset=news.reset,
             handles=news.handles,
             whole=news.whole,
             gone=news.gone,
             removed=news.removed,
             prototypes={i: backing[place] for i, place in enumerate(news.places.tolist()) if place in backing},
+            quantised=quantised and quantised.take(news.places),
         )
+
+    def _quantised(self, options: SyncOptions, rows: Rows, codes: Codes) -> Quantised | None:
+        """The embeddings of a compact answer; None if it cannot be one, or is not asked for."""
+        return self._federating.quantised(options.codebook, rows, codes) if options.embedding == "compact" else None
 
     def trending(self, limit: int, now: float, region: str | None = None) -> list[Trend]:
         """The best items of a region, "global" for all, by default the shard's own; none of one that is not known."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from constellation import limits
-from constellation.errors import InvalidPattern
+from constellation.errors import InvalidPattern, Problem
 from constellation.model import (
     DIM,
     VERSION_MAX,
@@ -24,6 +24,9 @@ from constellation.model import (
     PatternBatch,
     Trend,
 )
+from constellation.rounding import ids_of
+from constellation.wire import compact
+from constellation.wire.compact import Held, WrongBlock
 from constellation.wire.ids import read_ids, write_id, write_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
@@ -80,28 +83,29 @@ def encode_delta(device_id: bytes, delta: Delta, media: Media, embedding: Embedd
     return msgspec.json.encode(body) if media is Media.JSON else msgspec.msgpack.encode(body)
 
 
-def decode_reply(body: bytes, media: Media) -> Reply:
-    """Raises `Malformed` and `InvalidPattern`."""
+def decode_reply(body: bytes, media: Media, held: Held | None = None) -> Reply:
+    """The reply in any encoding; a compact one takes the codebook that it was made with.
+
+    In a compact one patterns go by handles, here as ids that are no one's (`rounding.ids_of`). Raises `Malformed` and
+    `InvalidPattern`.
+    """
     reply = _reader.read(body, media)
     shared = reply.global_
     check_range([shared.global_version], 0, VERSION_MAX, "global.global_version", _refuse)
     check_range([reply.next_sync.after_s], 0, NEXT_SYNC_S_MAX, "next_sync.after_s", _refuse)
     check_range([reply.next_sync.within_s], 0, NEXT_SYNC_S_MAX, "next_sync.within_s", _refuse)
-    whole = np.array([pattern.embedding is not UNSET for pattern in shared.similar], np.bool_)
-    for place in np.flatnonzero(~whole).tolist():
-        if shared.reset:
-            raise _refuse(f"global.similar[{place}].embedding", "an embedding, as this is the whole list", "none")
-        shared.similar[place].embedding = _ANY_EMBEDDING
-    similar = read_patterns(shared.similar, "global.similar", _refuse)
-    similar.codes[~whole] = 0
+    similar, whole, origins = _read_similar(shared.similar, held)
+    if shared.reset and not whole.all():
+        place = int(np.argmin(whole))
+        raise _refuse(f"global.similar[{place}].embedding", "an embedding, as this is the whole list", "none")
     return Reply(
         similar=similar,
         whole=whole,
-        origins=[pattern.origin for pattern in shared.similar],
-        trending=shared.trending,
+        origins=origins,
+        trending=_read_trending(shared.trending),
         global_version=shared.global_version,
         reset=shared.reset,
-        removed=read_ids(shared.removed, "global.removed[{}]", _refuse),
+        removed=_read_removed(shared.removed),
         digest=shared.digest,
         accepted=reply.accepted,
         last_sequence=reply.last_sequence,
@@ -109,6 +113,58 @@ def decode_reply(body: bytes, media: Media) -> Reply:
     )
 
 
+def _read_similar(
+    similar: bytes | list[Any], held: Held | None
+) -> tuple[PatternBatch, npt.NDArray[np.bool_], list[str]]:
+    """The patterns, which of them are whole, and their origins."""
+    if not isinstance(similar, bytes):
+        whole = np.array([pattern.embedding is not UNSET for pattern in similar], np.bool_)
+        for place in np.flatnonzero(~whole).tolist():
+            similar[place].embedding = _ANY_EMBEDDING
+        batch = read_patterns(similar, _SIMILAR, _refuse)
+        batch.codes[~whole] = 0
+        return batch, whole, [pattern.origin for pattern in similar]
+    if held is None:
+        raise _refuse(_SIMILAR, "a list of patterns, as no codebook is at hand", "a compact block")
+    try:
+        block = compact.read_similar(similar, held)
+        codes = held.codes(block)
+    except WrongBlock as wrong:
+        raise _of(wrong, _SIMILAR) from None
+    batch = PatternBatch(
+        ids=ids_of(block.handles),
+        codes=codes,
+        rates=block.rates,
+        counts=block.counts,
+        created_at=block.created_at,
+        updated_at=block.updated_at,
+        contexts=block.contexts,
+    )
+    return batch, block.whole, ["prototype" if is_one else "device" for is_one in block.prototypes.tolist()]
+
+
+def _read_trending(trending: bytes | list[Trend] | None) -> list[Trend] | None:
+    if not isinstance(trending, bytes):
+        return trending
+    try:
+        return compact.read_trends(trending)
+    except WrongBlock as wrong:
+        raise _of(wrong, "global.trending") from None
+
+
+def _read_removed(removed: bytes | list[Any]) -> Ids:
+    if not isinstance(removed, bytes):
+        return read_ids(removed, "global.removed[{}]", _refuse)
+    if len(removed) > limits.SIMILAR_MAX:
+        raise _refuse("global.removed", f"at most {limits.SIMILAR_MAX} handles", str(len(removed)))
+    return ids_of(np.frombuffer(removed, np.uint8))
+
+
+def _of(wrong: WrongBlock, path: str) -> Problem:
+    return _refuse(f"{path}: {wrong.part}", wrong.expected, wrong.got)
+
+
+_SIMILAR = "global.similar"
 NEXT_SYNC_S_MAX = 86_400
 """A server that sends a TV away for longer than a day is broken."""
 
@@ -136,11 +192,11 @@ _ANY_EMBEDDING: Any = bytes([1]) * DIM
 
 
 class _GlobalBody(Struct, Generic[Id, Embedding]):
-    similar: Annotated[list[_SimilarBody[Id, Embedding]], Meta(max_length=limits.SIMILAR_MAX)]
-    trending: Annotated[list[Trend], Meta(max_length=limits.TRENDING_MAX)] | None
+    similar: Annotated[list[_SimilarBody[Id, Embedding]], Meta(max_length=limits.SIMILAR_MAX)] | bytes
+    trending: Annotated[list[Trend], Meta(max_length=limits.TRENDING_MAX)] | bytes | None
     global_version: int
     reset: bool
-    removed: Annotated[list[Id], Meta(max_length=limits.SIMILAR_MAX)]
+    removed: Annotated[list[Id], Meta(max_length=limits.SIMILAR_MAX)] | bytes
     digest: str
 
 

@@ -25,10 +25,13 @@ from constellation.model import (
     Ids,
     NextSync,
     PatternBatch,
+    Quantised,
     RateUpdates,
+    ReplyFormat,
     SyncRequest,
     Trend,
 )
+from constellation.wire import compact
 from constellation.wire.ids import NO_IDS, read_id, read_ids, write_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
@@ -94,29 +97,39 @@ def decode_sync(body: bytes, media: Media) -> SyncRequest:
     return SyncRequest(device_id=read_id(sync.device_id, "device_id", _refuse), delta=_read_delta(sync.delta))
 
 
-def encode_sync(
-    answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: EmbeddingFormat
-) -> bytes:
-    """The body of a 200. A pattern of which only rate, count and time changed goes without its embedding."""
-    similar = list[WrittenPattern](write_patterns(answer.similar, media, embedding, _SimilarPattern))
-    for place, backing in answer.prototypes.items():
-        similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())
-    for place in np.flatnonzero(~answer.whole).tolist():
-        similar[place].embedding = UNSET
+def encode_sync(answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: ReplyFormat) -> bytes:
+    """The body of a 200; compact if the answer is quantised, which one without the current codebook never is.
+
+    A pattern of which only rate, count and time changed goes without its embedding.
+    """
+    told: tuple[_Similar, _Trending, _Removed]
+    if answer.quantised is not None:
+        told = _write_compact(answer, answer.quantised)
+    else:
+        similar = _write_similar(answer, media, "i8" if embedding == "compact" else embedding)
+        told = similar, answer.trending, write_ids(answer.removed, media)
     reply = _ReplyBody(
-        global_=_GlobalBody(
-            similar=similar,
-            trending=answer.trending,
-            global_version=answer.global_version,
-            reset=answer.reset,
-            removed=write_ids(answer.removed, media),
-            digest=answer.digest,
-        ),
+        global_=_GlobalBody(*told, answer.global_version, answer.reset, answer.digest),
         accepted=applied.accepted,
         last_sequence=applied.last_sequence,
         next_sync=next_sync,
     )
     return _encode_json(reply) if media is Media.JSON else _encode_msgpack(reply)
+
+
+def _write_similar(answer: Answer, media: Media, form: EmbeddingFormat) -> list[WrittenPattern]:
+    similar = list[WrittenPattern](write_patterns(answer.similar, media, form, _SimilarPattern))
+    for place, backing in answer.prototypes.items():
+        similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())
+    for place in np.flatnonzero(~answer.whole).tolist():
+        similar[place].embedding = UNSET
+    return similar
+
+
+def _write_compact(answer: Answer, quantised: Quantised) -> tuple[bytes, bytes | None, bytes]:
+    similar = compact.write_similar(answer.similar, answer.handles, answer.whole, list(answer.prototypes), quantised)
+    trending = None if answer.trending is None else compact.write_trends(answer.trending)
+    return similar, trending, answer.gone.tobytes()
 
 
 class _SimilarPattern(WrittenPattern):
@@ -130,12 +143,19 @@ class _SimilarPrototype(WrittenPattern):
     origin: str = "prototype"
 
 
+_Similar: TypeAlias = list[WrittenPattern] | bytes
+_Trending: TypeAlias = list[Trend] | bytes | None
+_Removed: TypeAlias = list[str] | list[bytes] | bytes
+
+
 class _GlobalBody(Struct):
-    similar: list[WrittenPattern]
-    trending: list[Trend] | None
+    """In a compact reply three fields are blocks of bytes (docs/compact.md), which JSON has as base64."""
+
+    similar: _Similar
+    trending: _Trending
+    removed: _Removed
     global_version: int
     reset: bool
-    removed: list[str] | list[bytes]
     digest: str
 
 
