@@ -6,6 +6,7 @@ a snapshot; regrouping under another codebook, a partial for a round, taking a r
 """
 
 import asyncio
+import gc
 import itertools
 import tempfile
 import time
@@ -78,6 +79,8 @@ async def _restore(watch: Watch, source: str, keeper: JournaledKeeper, shard: Sh
     await watch.turns_of(f"reading {source}", keeper.restore(shard))
     await watch.turns_of(f"getting ready after {source}", _steps(shard.restored()))
     keeper.begin(shard)
+    gc.collect()
+    gc.freeze()  # as a server does before it opens
 
 
 async def _keep(watch: Watch, keeper: JournaledKeeper, shard: Shard, material: Material) -> None:

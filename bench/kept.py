@@ -16,7 +16,7 @@ from constellation.records import Change
 from constellation.shard import Shard
 from constellation.storage.keeper import JournaledKeeper, open_keeper
 
-PATTERNS_A_CHANGE = 5_000
+PATTERNS_A_CHANGE = 1_000
 
 
 def settings_in(directory: str, plan: Plan) -> Settings:

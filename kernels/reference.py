@@ -323,6 +323,25 @@ def pack(sketch: Array) -> Array:
     return packed
 
 
+# Queries
+
+
+def mean_code(codes: Array, inverse: Array, rows: Array, weights: Array) -> Array:
+    """The sum of scaled codes in float32, row by row, quantised; the first code if it is zero."""
+    mean = np.zeros((1, codes.shape[1]), np.float32)
+    for row, weight in zip(rows, weights, strict=True):
+        mean += np.float32(weight * inverse[row]) * codes[row].astype(np.float32)
+    code: Array = quantise(mean)[0] if mean.any() else codes[rows[0]]
+    return code
+
+
+def project(codes: Array, inverse: Array, axes: Array, scales: Array) -> Array:
+    """Inner products, scaled, rounded and clipped."""
+    dots = (codes.astype(np.int64) @ axes.astype(np.int64).T).astype(np.float32)
+    components: Array = np.clip(np.rint(dots * inverse[:, None] * scales), -127, 127)
+    return components.astype(np.int8)
+
+
 # Chains
 
 

@@ -5,7 +5,21 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 
 import numpy as np
 
-from kernels import chains, codes, contributions, keytable, lists, partition, rates, rows, scan, sketches, sums, trends
+from kernels import (
+    chains,
+    codes,
+    contributions,
+    keytable,
+    lists,
+    partition,
+    queries,
+    rates,
+    rows,
+    scan,
+    sketches,
+    sums,
+    trends,
+)
 
 DIM = 384
 
@@ -110,6 +124,9 @@ def _warm_lists() -> None:
         partition.insert(low, high, row, short[row])
     partition.settle(low, high, 0)
     inv = codes.inverse_norms(made)
+    some = np.arange(2, dtype=np.int32)
+    queries.mean_code(made, inv, some, np.ones(2))
+    queries.project(made, inv, made, inv)
     lists.search(low, high, made, inv, made[0], short[0], 2, 10, 5)
     for row in range(n):
         partition.remove(low, high, row)

@@ -14,7 +14,7 @@ from constellation.shard.interests import Interest, Weights, divide, find_intere
 from constellation.shard.similarity import Cosines, Vector
 from constellation.shard.tables import Tables
 from kernels import chains
-from kernels.codes import quantise
+from kernels.queries import mean_code
 from kernels.scan import pairwise_cosine
 
 _PROTOTYPE_SHARE = 5
@@ -65,13 +65,8 @@ class Asking:
         The mean of near patterns is what they share; one of them, the medoid, would bring its own noise along
         (`bench.relevance`). It speaks for them where they cancel out or weigh nothing.
         """
-        rows = own[interest.members]
-        scale = weights[interest.members] * self._patterns.inverse[rows]
-        mean = scale.astype(np.float32) @ self._patterns.codes[rows].astype(np.float32)
-        if not mean.any():
-            mean = self._patterns.codes[rows[0]].astype(np.float32)
-        code: Vector = quantise(mean.reshape(1, -1))[0]
-        return code
+        rows, members = own[interest.members], weights[interest.members]
+        return mean_code(self._patterns.codes, self._patterns.inverse, rows, members)
 
     def _others(self, device: int, query: Vector, k: int, own: int) -> Found:
         """The k patterns of other devices and prototypes most like the query; `own` patterns are the device's."""

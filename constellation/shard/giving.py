@@ -4,6 +4,7 @@ The sums of the buckets are of one moment, and so are the trends. Context string
 moments in between: counts of many devices, of which a few have changed.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Generator
 from typing import NamedTuple
@@ -30,6 +31,7 @@ from constellation.shard.tables import Tables
 from kernels import chains
 
 _PATTERNS_PER_STEP = 500
+_LINES_PER_STEP = 1_000
 _PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
 _WORD_BITS, _PLACE_BITS, _BUCKET_BITS = 16, 2, 24
 """Of one number for owner, bucket, place and word: sorting numbers is ten times as fast as sorting rows of four."""
@@ -73,10 +75,11 @@ def give(tables: Tables, buckets: Buckets, group_key: bytes) -> Generator[None, 
         start = stop
         yield
     means = yield from groups.means()
+    told = yield from _columns(contexts)
     trends = tables.trends
     watching.resize(trends.high)
     watched = trends.best(TREND_ITEMS_PER_PARTIAL_MAX, watching)
-    return Given(trends.current_hour, sums, _columns(contexts), watched, devices, means)
+    return Given(trends.current_hour, sums, told, watched, devices, means)
 
 
 def _count_contexts(
@@ -125,12 +128,21 @@ def _count_watching(counted: Counts, tables: Tables, devices: Rows) -> Counts:
     return more
 
 
-def _columns(contexts: Contexts) -> ContextCounts:
+def _columns(contexts: Contexts) -> Generator[None, None, ContextCounts]:
+    """As columns, some lines a step."""
     numbers: dict[str, int] = {}
+    lines = np.empty((len(contexts), 4), np.int64)
+    counted = iter(contexts.items())
+    for start in range(0, len(lines), _LINES_PER_STEP):
+        lines[start : start + _LINES_PER_STEP] = [
+            (bucket, place, numbers.setdefault(string, len(numbers)), count)
+            for (bucket, place, string), count in itertools.islice(counted, _LINES_PER_STEP)
+        ]
+        yield
     return ContextCounts(
-        buckets=np.array([bucket for bucket, _, _ in contexts], np.int32),
-        places=np.array([place for _, place, _ in contexts], np.uint8),
-        string_of=np.array([numbers.setdefault(string, len(numbers)) for _, _, string in contexts], np.uint32),
         strings=list(numbers),
-        counts=np.array(list(contexts.values()), np.int64),
+        buckets=lines[:, 0].astype(np.int32),
+        places=lines[:, 1].astype(np.uint8),
+        string_of=lines[:, 2].astype(np.uint32),
+        counts=lines[:, 3].copy(),
     )

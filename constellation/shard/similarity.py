@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from constellation.model import DIM, Codes, Rows
 from kernels import lists, partition
+from kernels.codes import inverse_norms, quantise
 from kernels.lists import CAPACITY, HELD, USED, empty_level
 from kernels.partition import NEXT, SOWN, SPARSE
+from kernels.queries import project
 from kernels.sketches import AXES, HALF, SKETCH_NORM
 
 ROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 2_000, 180
@@ -52,7 +54,8 @@ class SimilarityIndex:
         self._groups = empty_level(count, count)
         axes = np.load(Path(__file__).with_name("axes.npy")).astype(np.float32)
         assert axes.shape == (AXES, DIM)
-        self._axes = axes * np.float32(SKETCH_NORM)
+        self._axes = quantise(axes)
+        self._scales = SKETCH_NORM * inverse_norms(self._axes)
         self._seeds = np.zeros(2, np.int64)
         self._renumbered: Rows = np.empty(0, np.int32)
         self._changes = 0
@@ -76,7 +79,8 @@ class SimilarityIndex:
     def add(self, row: int) -> None:
         """Take in a row that is not in the index; its code must not change while it is."""
         self._make_room()
-        partition.insert(self._lists, self._groups, row, self._sketch(self._codes[row]))
+        (sketch,) = self._sketches(self._codes[row : row + 1], self._inverse[row : row + 1])
+        partition.insert(self._lists, self._groups, row, sketch)
         self._changes += 1
 
     def add_many(self, rows: Rows) -> None:
@@ -86,7 +90,8 @@ class SimilarityIndex:
         """
         assert len(rows) <= ADDED_AT_ONCE_MAX
         own = np.array(rows, np.int32)
-        partition.insert_many(self._lists, self._groups, self._seeds, own, self._sketches(own))
+        sketches = self._sketches(self._codes[own], self._inverse[own])
+        partition.insert_many(self._lists, self._groups, self._seeds, own, sketches)
         self._all_changed()
 
     def remove(self, row: int) -> None:
@@ -153,13 +158,15 @@ class SimilarityIndex:
         min(k + spare, len(self)) of them; none if k is 0. The effort is that for k, the spare ones make up for rows
         that the caller will not use.
         """
+        code = query.reshape(1, DIM)
+        (sketch,) = self._sketches(code, inverse_norms(code))
         return lists.search(
             self._lists,
             self._groups,
             self._codes,
             self._inverse,
             query,
-            self._sketch(query),
+            sketch,
             k + spare if k else 0,
             ROWS_SCANNED_BASE + ROWS_SCANNED_PER_RESULT * k,
             ROWS_SCORED_BASE + ROWS_SCORED_PER_RESULT * k,
@@ -194,19 +201,6 @@ class SimilarityIndex:
         if self._seeded:
             partition.make_room(self._lists, self._groups, self._seeds)
 
-    def _sketches(self, rows: Rows) -> npt.NDArray[np.int8]:
-        """(n, AXES): `_sketch` of each row, by one matrix product."""
-        vectors = self._codes[rows].astype(np.float32)
-        vectors *= self._inverse[rows, None]
-        made: npt.NDArray[np.float32] = vectors @ self._axes.T
-        np.rint(made, out=made)
-        np.clip(made, -127, 127, out=made)
-        return made.astype(np.int8)
-
-    def _sketch(self, code: Vector) -> Vector:
-        vector = code.astype(np.float32)
-        vector *= 1 / np.sqrt(vector @ vector)
-        sketch: npt.NDArray[np.float32] = self._axes @ vector
-        np.rint(sketch, out=sketch)
-        np.clip(sketch, -127, 127, out=sketch)
-        return sketch.astype(np.int8)
+    def _sketches(self, codes: Codes, inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+        """(n, AXES): of codes (n, 384) int8 with 1/|code| (n,)."""
+        return project(codes, inverse, self._axes, self._scales)

@@ -28,7 +28,7 @@ from constellation.storage.database import Database
 from constellation.storage.migrating import LONG_COMMAND_S_MAX
 from constellation.storage.schema import TABLES
 
-CHANGE_ROWS_MAX = 10_000
+CHANGE_ROWS_MAX = 250
 PIECES_QUEUED_MAX = 16
 REMEMBERED_MAX = 100_000
 

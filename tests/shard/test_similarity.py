@@ -52,15 +52,6 @@ def check_exact(index: SimilarityIndex, codes: Codes, rows: npt.NDArray[np.int32
         assert len(index.search(query, 10)[0]) == min(10, len(rows))
 
 
-def test_sketches_taken_at_once_are_those_taken_one_by_one(codes: Codes) -> None:
-    """But where the sums of float32, taken in another order, fall on the two sides of a half."""
-    index = empty(codes)
-    many = index._sketches(np.arange(ROWS, dtype=np.int32)).astype(int)
-    each = np.array([index._sketch(code) for code in codes]).astype(int)
-    assert np.abs(many - each).max() <= 1
-    assert np.count_nonzero(many - each) <= many.size // 10_000
-
-
 def test_rows_added_at_once_are_found_as_rows_added_one_by_one(codes: Codes, rng: np.random.Generator) -> None:
     index = empty(codes)
     rows = rng.permutation(ROWS).astype(np.int32)

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from constellation.storage import journal as module
-from constellation.storage.journal import Journal, JournalFailed, JournalFull
+from constellation.storage.journal import TRIMMED_BYTES_MAX, Journal, JournalFailed, JournalFull
 
 ROOMY = 1 << 30
 
@@ -131,6 +131,17 @@ def test_trim_deletes_what_is_old_and_released_and_no_more_than_the_limit(path: 
     assert_holds(journal, 10, 30)
     assert journal.trim(keep_after=30, before_s=1020.0, limit=100) == 11
     assert_holds(journal, 21, 30)
+    journal.close()
+
+
+def test_trim_deletes_only_so_many_bytes_at_once_but_at_least_a_record(path: Path) -> None:
+    journal = Journal.open(path, ROOMY)
+    for _ in range(3):
+        journal.append(bytes(TRIMMED_BYTES_MAX // 2))
+    journal.append(bytes(2 * TRIMMED_BYTES_MAX))
+    journal.append(b"small")
+    journal.commit()
+    assert [journal.trim(5, float("inf"), 100) for _ in range(5)] == [2, 1, 1, 1, 0]
     journal.close()
 
 
