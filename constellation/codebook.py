@@ -120,8 +120,8 @@ def checksum(codebook: Codebook) -> str:
 
 
 def stamp(codebook: Codebook) -> bytes:
-    """The first bytes of its checksum, by which a compact reply says what it was made with."""
-    return bytes.fromhex(checksum(codebook))[:STAMP_BYTES]
+    """The first bytes of the sum that ends its file: by these a compact reply says what it was made with."""
+    return encode(codebook)[-_SUM_BYTES:][:STAMP_BYTES]
 
 
 def build(version: int, sections: Mapping[str, bytes]) -> Codebook:

@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.int32]
 """(n,) int32: rows of the pattern columns."""
 
 Residuals = npt.NDArray[np.uint8]
-"""(n, 32) uint8: what of an embedding its centroid in the codebook leaves (`constellation.residuals`)."""
+"""(n, 30) uint8: what of an embedding its centroid in the codebook leaves (`constellation.residuals`)."""
 
 EmbeddingFormat = Literal["f32", "f16", "i8"]
 ReplyFormat = EmbeddingFormat | Literal["compact"]
@@ -109,7 +109,7 @@ class SyncRequest(msgspec.Struct):
 
 
 class SyncOptions(msgspec.Struct, frozen=True):
-    """What of the answer the device wants: counts, the embedding's encoding, and the codebook that it has, 0 for none."""
+    """What of the answer the device wants: counts, how embeddings are encoded, and its codebook's version or 0."""
 
     similar: int
     trending: int
@@ -154,7 +154,7 @@ class Backing(NamedTuple):
 
 
 class Quantised(NamedTuple):
-    """n embeddings by a codebook: numbers of centroids (n,), residuals (n, 32). stamp: 4 bytes that tell the codebook."""
+    """n embeddings by a codebook, which 4 bytes tell from others: numbers of centroids (n,), residuals (n, 30)."""
 
     stamp: bytes
     numbers: Rows

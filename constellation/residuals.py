@@ -1,7 +1,7 @@
-"""What a codebook says of the part of an embedding that its centroid leaves: 32 bytes, by a product quantiser.
+"""What a codebook says of the part of an embedding that its centroid leaves: 30 bytes, by a product quantiser.
 
-An embedding is decoded as weights[c] x centroids[c] + the sum over 192 axes of t[i] x axes[i], where t are the entries
-that the 32 bytes name in their tables. All of it is integers, so every decoder gives the same code, bit for bit
+An embedding is decoded as weights[c] x centroids[c] + the sum over 180 axes of t[i] x axes[i], where t are the entries
+that the 30 bytes name in their tables. All of it is integers, so every decoder gives the same code, bit for bit
 (docs/compact.md). Part of `constellation.codebook`, whose file holds it; shards encode, TVs decode.
 """
 
@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from constellation.model import DIM, Codes, Residuals, Rows
 from kernels import product
+from kernels.avx2 import LANES
 from kernels.codes import CODE_MAX, inverse_norms, quantise
 from kernels.product import ENTRIES
 
-AXES = 192
-"""Main axes of what centroids leave. The other 192 hold mostly noise: with all of them the same bytes say less."""
-TABLES = 32
+AXES = 180
+"""Main axes of what centroids leave. The other 204 hold mostly noise: with all of them the same bytes say less."""
+TABLES = 30
 """Bytes of a residual."""
 RUN = AXES // TABLES
 """Axes of one table."""
@@ -31,8 +32,8 @@ ROUNDS = 12
 
 _TABLE_UNIT_MIN = 1e-4  # so that weights fit, whatever the samples
 
-# Every sum of an embedding's component is exact in float32, in any order: |t x axis| <= 2^14.
-assert AXES * 2**14 + WEIGHT_MAX * CODE_MAX < 2**24
+# Every sum of an embedding's component is exact in float32, too.
+assert (AXES * CODE_MAX + WEIGHT_MAX) * CODE_MAX < 2**24
 
 
 class WrongResiduals(Exception):
@@ -40,7 +41,7 @@ class WrongResiduals(Exception):
 
 
 class Quantiser(msgspec.Struct, frozen=True, eq=False):
-    """weights (k,) uint16, axes (192, 384) int8, tables (32, 256, 6) int8, read-only, as the file has them; unit: how
+    """weights (k,) uint16, axes (180, 384) int8, tables (30, 256, 6) int8, read-only, as the file has them; unit: how
     long a decoded embedding is, which only an encoder needs."""
 
     weights: npt.NDArray[np.uint16]
@@ -71,6 +72,10 @@ def parse(sections: Mapping[str, bytes], size: int) -> Quantiser | None:
         raise WrongResiduals("its section 'weights' or 'unit' holds what is none")
     axes = np.frombuffer(sections["axes"], np.int8).reshape(AXES, DIM)
     tables = np.frombuffer(sections["tables"], np.int8).reshape(TABLES, ENTRIES, RUN)
+    if min(axes.min(), tables.min()) < -CODE_MAX or not axes.any(axis=1).all():
+        raise WrongResiduals(
+            f"its section 'axes' or 'tables' holds a component below -{CODE_MAX} or an axis of length 0"
+        )
     return Quantiser(weights, axes, tables, unit)
 
 
@@ -85,7 +90,7 @@ class Encoder:
         self._unit = np.float32(quantiser.unit)
 
     def encode(self, codes: Codes, inverse: npt.NDArray[np.float32], numbers: Rows) -> Residuals:
-        """(n, 32) uint8 of codes (n, 384) with their 1/|code| (n,) and centroids (n,) int32; 10 us each."""
+        """(n, 30) uint8 of codes (n, 384) with their 1/|code| (n,) and centroids (n,) int32; 10 us each."""
         of_centroids = numbers, self._centroids, self._weights
         found: Residuals = product.encode(
             codes, inverse * self._unit, *of_centroids, self._axes, self._axis_inv, self._tables
@@ -97,15 +102,14 @@ class Decoder:
     """Residuals to embeddings: what a TV holds of a quantiser."""
 
     def __init__(self, centroids: Codes, quantiser: Quantiser) -> None:
-        weights = quantiser.weights.astype(np.float32)
-        self._centroids = centroids.astype(np.float32) * weights[:, None]
-        self._axes = quantiser.axes.astype(np.float32)
-        self._tables = quantiser.tables.astype(np.float32)
+        self._of_centroids = centroids.copy(), quantiser.weights.astype(np.int32)
+        self._axes = np.zeros((DIM, -(-AXES // LANES) * LANES), np.int8)
+        self._axes[:, :AXES] = quantiser.axes.T
+        self._tables = quantiser.tables.copy()
 
     def decode(self, numbers: Rows, residuals: Residuals) -> Codes:
-        """Codes (n, 384) of centroids (n,) below the codebook's size and residuals (n, 32). A zero sum stays zero."""
-        coordinates = self._tables[np.arange(TABLES), residuals].reshape(-1, AXES)
-        sums = self._centroids[numbers] + coordinates @ self._axes
+        """Codes (n, 384) of centroids (n,) below the codebook's size and residuals (n, 30). A zero sum stays zero."""
+        sums = product.decode(numbers, residuals, *self._of_centroids, self._axes, self._tables)
         zero = ~sums.any(axis=1)
         sums[zero] = 1
         codes: Codes = quantise(sums)
@@ -146,7 +150,7 @@ def _shares(units: npt.NDArray[np.float32], middles: npt.NDArray[np.float32], nu
 
 
 def _axes(left: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(192, 384) orthonormal, table by table."""
+    """(180, 384) orthonormal, table by table."""
     spread, axes = np.linalg.eigh(left.T.astype(np.float64) @ left / len(left))
     main = np.argsort(-spread, kind="stable")[:AXES]
     told = np.log(np.maximum(spread[main], 1e-9 * spread[main[0]] + 1e-30))

@@ -32,7 +32,8 @@ _MIDDLES = (_COUNTS[:-1] + _COUNTS[1:]) / 2
 
 def rate_bytes(rates: npt.NDArray[np.float32]) -> Bytes:
     """Success rates (n,) 0..1 in 255ths."""
-    return np.rint(rates * np.float32(RATE_MAX)).astype(np.uint8)
+    rounded: Bytes = np.rint(rates * np.float32(RATE_MAX)).astype(np.uint8)
+    return rounded
 
 
 def rates_of(rounded: Bytes) -> npt.NDArray[np.float32]:

@@ -23,7 +23,7 @@ from constellation.errors import (
 )
 from constellation.wire.body import compress
 from constellation.wire.dictionary import NO_DICTIONARY
-from constellation.wire.sync import decode_sync, encode_sync
+from constellation.wire.sync import decode_sync, encode_sync, noise_bytes
 
 
 class Version(msgspec.Struct):
@@ -79,7 +79,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
     payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
     await service.keeper.kept(position)
-    return _respond(payload, form, body.dictionary)
+    return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
 
 
 @get(
@@ -104,11 +104,11 @@ def _check_device(header: bytes | None, device_id: bytes) -> None:
 _VARY = "Accept, Accept-Encoding, Content-Type"
 
 
-def _respond(payload: bytes, form: Form, dictionary: int) -> Reply:
+def _respond(payload: bytes, form: Form, dictionary: int, noise: int) -> Reply:
     """Who compressed a request with a dictionary can read a reply made with it; nothing else has to be negotiated."""
     media_type = form.reply_media.value
     if not form.reply_zstd:
         return Reply(payload, media_type, {"Vary": _VARY})
     if len(payload) > limits.DICTIONARY_REPLY_BYTES_MAX:
         dictionary = NO_DICTIONARY
-    return Reply(compress(payload, dictionary), media_type, {"Vary": _VARY, "Content-Encoding": "zstd"})
+    return Reply(compress(payload, dictionary, noise), media_type, {"Vary": _VARY, "Content-Encoding": "zstd"})

@@ -71,7 +71,7 @@ class Federating:
         return any(waiting)
 
     def quantised(self, codebook_version: int, rows: Rows, codes: Codes) -> Quantised | None:
-        """Patterns and prototypes (n,), whose codes are (n, 384), by this codebook; None if it is not the current one."""
+        """Patterns and prototypes (n,) with codes (n, 384), by this codebook; None if it is not the current one."""
         for buckets, quantising in self._groups:
             if quantising is not None and buckets.codebook.version == codebook_version == self.version:
                 return quantising.of(rows, codes)

@@ -1,4 +1,4 @@
-"""Patterns as a compact reply tells them: each one's centroid in a codebook, and the residual. Part of `shard.federating`.
+"""Patterns as a compact reply tells them: centroid and residual by a codebook. Part of `shard.federating`.
 
 Computed once a pattern is asked for, or before that in the background, and kept until it is written anew; so an answer
 only gathers. A pattern's 34 bytes follow from its code and the codebook, and are not written down. Among rows,

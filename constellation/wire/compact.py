@@ -1,7 +1,8 @@
 """Similar patterns and trends as packed blocks of bytes: what `embedding=compact` puts in their places in a reply.
 
 The format is docs/compact.md. Pure functions of columns; `read_*` believe nothing: what they return has every number
-within its bounds, whatever the bytes were. Called by `wire.sync` and `wire.reply`.
+within its bounds, whatever the bytes were; else they raise what the caller's `Refusal` makes. Called by `wire.sync` and
+`wire.reply`.
 """
 
 from itertools import accumulate, pairwise
@@ -12,10 +13,11 @@ import numpy.typing as npt
 
 from constellation import limits, rounding
 from constellation.codebook import SIZE_MAX, STAMP_BYTES, Codebook, stamp
+from constellation.errors import Problem
 from constellation.limits import DAY_S
 from constellation.model import DIM, Codes, Context, PatternBatch, Quantised, Residuals, Rows, Trend
 from constellation.residuals import TABLES, Decoder, Quantiser
-from constellation.wire.reading import check_text
+from constellation.wire.reading import Refusal, check_text
 from kernels.codes import check_codes
 
 FORMAT = 1
@@ -23,29 +25,31 @@ FORMAT = 1
 _NUMBER_BITS = 12
 _STRINGS_MAX = limits.SIMILAR_MAX * (3 + limits.GENRE_HINTS_MAX)
 _VARINT_BYTES_MAX = 3
-_AGE_MAX = rounding.DAY_MAX
 
 assert 1 << _NUMBER_BITS >= SIZE_MAX
-assert max(_STRINGS_MAX, 2 * _AGE_MAX + 1) < 1 << 7 * _VARINT_BYTES_MAX
+assert max(_STRINGS_MAX, 2 * rounding.DAY_MAX + 1) < 1 << 7 * _VARINT_BYTES_MAX
 assert limits.CONTENT_ID_BYTES_MAX < 256 and limits.SIMILAR_MAX < 256 and limits.TRENDING_MAX < 256
 
 
-class WrongBlock(Exception):
-    """Bytes that are no block: what was expected of which part, and what came."""
+class Held:
+    """A codebook with a quantiser, ready to decode by."""
 
-    def __init__(self, part: str, expected: str, got: str) -> None:
-        super().__init__(f"{part}: expected {expected}, got {got}")
-        self.part, self.expected, self.got = part, expected, got
+    def __init__(self, codebook: Codebook, quantiser: Quantiser) -> None:
+        self.version, self.size, self.stamp = codebook.version, len(codebook), stamp(codebook)
+        self._decoder = Decoder(codebook.codes, quantiser)
+
+    def codes(self, numbers: Rows, residuals: Residuals) -> Codes:
+        """(w, 384) of centroids (w,), below the size, and residuals (w, 30); 0 where they cancel out."""
+        return self._decoder.decode(numbers, residuals)
 
 
 class Similar(NamedTuple):
     """The columns of a block of n patterns, the first w of which are whole; rates, counts, times and contexts as in
-    `model.PatternBatch`, rounded. numbers (w,), below the codebook's size, and residuals (w, 32) of the whole ones."""
+    `model.PatternBatch`, rounded; codes are 0 for what is not whole."""
 
     handles: npt.NDArray[np.uint8]
     whole: npt.NDArray[np.bool_]
-    numbers: Rows
-    residuals: Residuals
+    codes: Codes
     rates: npt.NDArray[np.float32]
     counts: npt.NDArray[np.uint32]
     created_at: npt.NDArray[np.int64]
@@ -69,78 +73,56 @@ def write_similar(
     base = int(updated.max(initial=0))
     is_prototype = np.zeros(len(order), np.bool_)
     is_prototype[prototypes] = True
-    place_of: dict[Context, int] = {}
-    indices = bytes([place_of.setdefault(similar.contexts[i], len(place_of)) for i in order.tolist()])
     numbers = quantised.numbers[first]
-    parts = [
-        bytes((FORMAT,)), quantised.stamp, bytes((len(order), len(first), len(place_of))), base.to_bytes(2, "little"),
-        np.diff(handles[order], prepend=np.uint8(0)).tobytes(),
+    return b"".join((
+        bytes((FORMAT,)), quantised.stamp, bytes((len(order), len(first))), base.to_bytes(2, "little"),
+        _differences(handles[order]),
         numbers.astype(np.uint8).tobytes(), _nibbles(numbers >> 8),
-        quantised.residuals[first].tobytes(),
         rounding.rate_bytes(similar.rates[order]).tobytes(),
         rounding.count_bytes(similar.counts[order]).tobytes(),
         np.packbits(is_prototype[order], bitorder="little").tobytes(),
-        indices,
         _varints(base - updated), _varints(_folded(updated - created)),
-        _write_contexts(place_of),
-    ]  # fmt: skip
-    return b"".join(parts)
+        _write_contexts([similar.contexts[place] for place in order.tolist()]),
+        quantised.residuals[first].tobytes(),
+    ))  # fmt: skip
 
 
-class Held:
-    """A codebook with a quantiser, ready to decode by."""
-
-    def __init__(self, codebook: Codebook, quantiser: Quantiser) -> None:
-        self.version, self.size, self.stamp = codebook.version, len(codebook), stamp(codebook)
-        self._decoder = Decoder(codebook.codes, quantiser)
-
-    def codes(self, similar: Similar) -> Codes:
-        """(n, 384), 0 for what is not whole. Raises `WrongBlock`."""
-        codes = np.zeros((len(similar.handles), DIM), np.int8)
-        first = len(similar.numbers)
-        codes[:first] = self._decoder.decode(similar.numbers, similar.residuals)
-        if (zero := check_codes(codes[:first])) >= 0:
-            raise WrongBlock("residuals", "a direction", f"a zero vector, the embedding of pattern {zero}")
-        return codes
-
-
-def read_similar(block: bytes, held: Held) -> Similar:
-    """The columns of a block that was made with this codebook. Raises `WrongBlock`."""
-    reader = _Reader(block)
-    _check_format(reader)
+def read_similar(block: bytes, held: Held, path: str, refuse: Refusal) -> Similar:
+    """The columns of a block that was made with this codebook; `path` is where it was."""
+    reader = _Reader(block, path, refuse)
+    reader.byte(FORMAT, FORMAT, "format")
     if (came := reader.take(STAMP_BYTES)) != held.stamp:
-        raise WrongBlock("stamp", f"{held.stamp.hex()}, that of codebook {held.version}", came.hex())
-    n, w, c = (reader.byte(0, limits.SIMILAR_MAX, part) for part in ("patterns", "whole patterns", "contexts"))
-    if w > n or c > n or (n and not c):
-        raise WrongBlock("counts", f"at most {n} whole patterns and 1..{n} contexts", f"{w} and {c}")
+        raise reader.wrong("stamp", f"{held.stamp.hex()}, that of codebook {held.version}", came.hex())
+    n = reader.byte(0, limits.SIMILAR_MAX, "patterns")
+    w = reader.byte(0, n, "whole patterns")
     base = int.from_bytes(reader.take(2), "little")
     handles = np.cumsum(reader.column(n), dtype=np.uint8)
     if len(np.unique(handles)) != n:
-        raise WrongBlock("handles", "each once", "one twice")
-    numbers = reader.column(w).astype(np.int32) | _from_nibbles(reader.take((w + 1) // 2), w) << 8
-    _check_all(numbers, 0, held.size - 1, "centroids")
-    residuals = reader.column(w * TABLES).reshape(w, TABLES)
+        raise reader.wrong("handles", "each once", "one twice")
+    numbers = reader.column(w).astype(np.int32) | _from_nibbles(reader.column((w + 1) // 2), w) << 8
+    reader.check_all(numbers, 0, held.size - 1, "centroids")
     rates = rounding.rates_of(reader.column(n))
     counts = reader.column(n)
-    _check_all(counts, 1, rounding.COUNT_CODE_MAX, "counts")
+    reader.check_all(counts, 1, rounding.COUNT_CODE_MAX, "counts")
     prototypes = np.unpackbits(reader.column((n + 7) // 8), count=n, bitorder="little").astype(np.bool_)
-    indices = reader.column(n)
-    _check_all(indices, 0, c - 1, "context of a pattern")
     updated = base - reader.varints(n, 0, base, "age")
-    created = updated - _unfolded(reader.varints(n, 0, 2 * _AGE_MAX + 1, "time since creation"))
-    _check_all(created, 0, rounding.DAY_MAX, "day of creation")
-    contexts = _read_contexts(reader, c)
+    created = updated - _unfolded(reader.varints(n, 0, 2 * rounding.DAY_MAX + 1, "time since creation"))
+    reader.check_all(created, 0, rounding.DAY_MAX, "day of creation")
+    contexts = _read_contexts(reader, n)
+    codes = np.zeros((n, DIM), np.int8)
+    codes[:w] = held.codes(numbers, reader.column(w * TABLES).reshape(w, TABLES))
     reader.end()
+    if (zero := check_codes(codes[:w])) >= 0:
+        raise reader.wrong("residuals", "a direction", f"a zero vector, the embedding of pattern {zero}")
     return Similar(
         handles=handles,
         whole=np.arange(n) < w,
-        numbers=numbers,
-        residuals=residuals,
+        codes=codes,
         rates=rates,
         counts=rounding.counts_of(counts),
         created_at=created * DAY_S,
         updated_at=updated * DAY_S,
-        contexts=[contexts[i] for i in indices.tolist()],
+        contexts=contexts,
         prototypes=prototypes,
     )
 
@@ -156,99 +138,118 @@ def write_trends(trends: list[Trend]) -> bytes:
         bytes((FORMAT, len(trends), len(names))),
         bytes(map(len, names)), *names,
         regions,
-        np.diff(scores, prepend=np.uint8(0)).tobytes(),
+        _differences(scores),
         bytes(map(len, ids)), *ids,
     ))  # fmt: skip
 
 
-def read_trends(block: bytes) -> list[Trend]:
-    """Raises `WrongBlock`."""
-    reader = _Reader(block)
-    _check_format(reader)
+def read_trends(block: bytes, path: str, refuse: Refusal) -> list[Trend]:
+    """The list in a block."""
+    reader = _Reader(block, path, refuse)
+    reader.byte(FORMAT, FORMAT, "format")
     n, r = (reader.byte(0, limits.TRENDING_MAX, part) for part in ("trends", "regions"))
     if r > n or (n and not r):
-        raise WrongBlock("regions", f"1..{n}", str(r))
+        raise reader.wrong("regions", f"1..{n}", str(r))
     names = reader.texts(reader.take(r), "region")
     regions = reader.column(n)
-    _check_all(regions, 0, r - 1, "region of a trend")
+    reader.check_all(regions, 0, r - 1, "region of a trend")
     scores = np.cumsum(reader.column(n), dtype=np.uint8)
     lens = reader.column(n)
-    _check_all(lens, 1, limits.CONTENT_ID_BYTES_MAX, "length of a content id")
+    reader.check_all(lens, 1, limits.CONTENT_ID_BYTES_MAX, "length of a content id")
     ids = reader.texts(lens.tobytes(), "content id")
     reader.end()
     columns = zip(ids, (scores / 255).tolist(), regions.tolist(), strict=True)
     return [Trend(content_id, score, names[region]) for content_id, score, region in columns]
 
 
-def _write_contexts(contexts: dict[Context, int]) -> bytes:
-    """The strings of all, each once, and of each context which they are."""
-    place_of: dict[str, int] = {}
+def _write_contexts(contexts: list[Context]) -> bytes:
+    """Every string once; every occasion (time, day, content type) and every tuple of hints once, by its strings; of
+    each context which occasion and which hints."""
+    texts: dict[str, int] = {}
+    occasions: dict[tuple[str, ...], int] = {}
+    hints: dict[tuple[str, ...], int] = {}
+    columns = [
+        (
+            occasions.setdefault((each.time_of_day, each.day_of_week, each.content_type), len(occasions)),
+            hints.setdefault(each.genre_hints, len(hints)),
+        )
+        for each in contexts
+    ]
+    of_occasions = [texts.setdefault(text, len(texts)) for occasion in occasions for text in occasion]
+    of_hints = [texts.setdefault(text, len(texts)) for hint in hints for text in hint]
+    encoded = [text.encode() for text in texts]
+    return b"".join((
+        _varints([len(encoded)]), bytes(map(len, encoded)), *encoded,
+        bytes((len(occasions), len(hints))), _varints(of_occasions),
+        bytes(map(len, hints)), _varints(of_hints),
+        bytes([occasion for occasion, _ in columns]), bytes([hint for _, hint in columns]),
+    ))  # fmt: skip
 
-    def index(text: str) -> int:
-        return place_of.setdefault(text, len(place_of))
 
-    made: list[int] = []
-    for each in contexts:
-        made += (index(each.time_of_day), index(each.day_of_week), index(each.content_type), len(each.genre_hints))
-        made += map(index, each.genre_hints)
-    texts = [text.encode() for text in place_of]
-    return _varints(np.array([len(texts)])) + bytes(map(len, texts)) + b"".join(texts) + _varints(np.array(made, int))
-
-
-def _read_contexts(reader: "_Reader", count: int) -> list[Context]:
-    strings = reader.varint(0, _STRINGS_MAX, "strings")
+def _read_contexts(reader: "_Reader", n: int) -> list[Context]:
+    strings = int(reader.varints(1, 0, _STRINGS_MAX, "strings")[0])
     lens = reader.column(strings)
-    _check_all(lens, 0, limits.CONTEXT_STRING_BYTES_MAX, "length of a string")
+    reader.check_all(lens, 0, limits.CONTEXT_STRING_BYTES_MAX, "length of a string")
     texts = reader.texts(lens.tobytes(), "string")
-
-    def text() -> str:
-        return texts[reader.varint(0, strings - 1, "string of a context")]
-
-    made = []
-    for _ in range(count):
-        words = text(), text(), text()
-        hints = reader.varint(0, limits.GENRE_HINTS_MAX, "genre hints")
-        made.append(Context(*words, tuple(text() for _ in range(hints))))
-    return made
+    o, h = (reader.byte(min(n, 1), n, part) for part in ("occasions", "lists of hints"))
+    of_occasions = [texts[i] for i in reader.varints(3 * o, 0, strings - 1, "string of an occasion").tolist()]
+    lens = reader.column(h)
+    reader.check_all(lens, 0, limits.GENRE_HINTS_MAX, "hints")
+    of_hints = [texts[i] for i in reader.varints(int(lens.sum()), 0, strings - 1, "string of a hint").tolist()]
+    hints = [tuple(of_hints[start:end]) for start, end in pairwise(accumulate(lens.tolist(), initial=0))]
+    occasions, which = reader.column(n), reader.column(n)
+    reader.check_all(occasions, 0, o - 1, "occasion of a pattern")
+    reader.check_all(which, 0, h - 1, "hints of a pattern")
+    pairs = zip(occasions.tolist(), which.tolist(), strict=True)
+    return [Context(*of_occasions[3 * occasion : 3 * occasion + 3], hints[hint]) for occasion, hint in pairs]
 
 
 class _Reader:
     """Takes a block apart from its beginning to its end."""
 
-    def __init__(self, block: bytes) -> None:
+    def __init__(self, block: bytes, path: str, refuse: Refusal) -> None:
         self._block, self._at = block, 0
+        self._path, self._refuse = path, refuse
 
     def take(self, count: int) -> bytes:
         start = self._at
         self._at += count
         if self._at > len(self._block):
-            raise WrongBlock("block", f"{count} bytes more at {start}", f"{len(self._block) - start}")
+            raise self.wrong("block", f"{count} bytes more at {start}", f"{len(self._block) - start}")
         return self._block[start : self._at]
 
     def column(self, count: int) -> npt.NDArray[np.uint8]:
         return np.frombuffer(self.take(count), np.uint8)
 
     def byte(self, low: int, high: int, part: str) -> int:
-        return _checked(self.take(1)[0], low, high, part)
-
-    def varint(self, low: int, high: int, part: str) -> int:
-        """LEB128, unsigned, of at most 3 bytes."""
-        value = 0
-        for place in range(_VARINT_BYTES_MAX):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << 7 * place
-            if byte < 0x80:
-                return _checked(value, low, high, part)
-        raise WrongBlock(part, f"a number of at most {_VARINT_BYTES_MAX} bytes", "a longer one")
+        return self._checked(self.take(1)[0], low, high, part)
 
     def varints(self, count: int, low: int, high: int, part: str) -> npt.NDArray[np.int64]:
-        short = np.frombuffer(self._block[self._at : self._at + count], np.uint8)
-        if len(short) == count and short.max(initial=0) < 0x80:
+        """LEB128, unsigned, of at most 3 bytes each."""
+        ahead = np.frombuffer(self._block, np.uint8, offset=self._at)[: _VARINT_BYTES_MAX * count]
+        if len(ahead) >= count and ahead[:count].max(initial=0) < 0x80:  # as nearly always
             self._at += count
-            found = short.astype(np.int64)
-            _check_all(found, low, high, part)
+            found = ahead[:count].astype(np.int64)
+            self.check_all(found, low, high, part)
             return found
-        return np.array([self.varint(low, high, part) for _ in range(count)], np.int64)
+        return self._long_varints(ahead, count, low, high, part)
+
+    def _long_varints(
+        self, ahead: npt.NDArray[np.uint8], count: int, low: int, high: int, part: str
+    ) -> npt.NDArray[np.int64]:
+        ends = np.flatnonzero(ahead < 0x80)[:count]
+        if len(ends) < count:
+            raise self.wrong(part, f"{count} numbers", f"{len(ends)}")
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        if (ends - starts).max() >= _VARINT_BYTES_MAX:
+            raise self.wrong(part, f"numbers of at most {_VARINT_BYTES_MAX} bytes", "a longer one")
+        found = np.zeros(count, np.int64)
+        for place in range(int((ends - starts).max()) + 1):
+            more = starts + place <= ends
+            found[more] |= (ahead[starts[more] + place].astype(np.int64) & 0x7F) << 7 * place
+        self._at += int(ends[-1]) + 1
+        self.check_all(found, low, high, part)
+        return found
 
     def texts(self, lens: bytes, part: str) -> list[str]:
         ends = list(accumulate(lens, initial=0))
@@ -259,30 +260,35 @@ class _Reader:
                 return [text[start:end] for start, end in pairwise(ends)]
             texts = [whole[start:end].decode() for start, end in pairwise(ends)]
         except UnicodeDecodeError as error:
-            raise WrongBlock(part, "UTF-8", str(error)) from None
+            raise self.wrong(part, "UTF-8", str(error)) from None
         for text in texts:
-            check_text(text, 0, 255, part, WrongBlock)
+            check_text(text, 0, 255, f"{self._path}: {part}", self._refuse)
         return texts
 
     def end(self) -> None:
         if self._at != len(self._block):
-            raise WrongBlock("block", f"{self._at} bytes", f"{len(self._block)}")
+            raise self.wrong("block", f"{self._at} bytes", f"{len(self._block)}")
+
+    def check_all(self, values: npt.NDArray[np.integer], low: int, high: int, part: str) -> None:
+        if len(values):
+            self._checked(int(values.min()), low, high, part)
+            self._checked(int(values.max()), low, high, part)
+
+    def wrong(self, part: str, expected: str, got: str) -> Problem:
+        """What to raise."""
+        return self._refuse(f"{self._path}: {part}", expected, got)
+
+    def _checked(self, value: int, low: int, high: int, part: str) -> int:
+        if not low <= value <= high:
+            raise self.wrong(part, f"{low}..{high}", str(value))
+        return value
 
 
-def _check_format(reader: _Reader) -> None:
-    reader.byte(FORMAT, FORMAT, "format")
-
-
-def _checked(value: int, low: int, high: int, part: str) -> int:
-    if not low <= value <= high:
-        raise WrongBlock(part, f"{low}..{high}", str(value))
-    return value
-
-
-def _check_all(values: npt.NDArray[np.integer], low: int, high: int, part: str) -> None:
-    if len(values):
-        _checked(int(values.min()), low, high, part)
-        _checked(int(values.max()), low, high, part)
+def _differences(values: npt.NDArray[np.uint8]) -> bytes:
+    """Each less the one before, the first less 0, modulo 256."""
+    differences = values.copy()
+    differences[1:] -= values[:-1]
+    return differences.tobytes()
 
 
 def _nibbles(values: Rows) -> bytes:
@@ -292,20 +298,20 @@ def _nibbles(values: Rows) -> bytes:
     return (padded[::2] | padded[1::2] << 4).tobytes()
 
 
-def _from_nibbles(packed: bytes, count: int) -> Rows:
-    both = np.frombuffer(packed, np.uint8)
+def _from_nibbles(both: npt.NDArray[np.uint8], count: int) -> Rows:
     halves: Rows = np.stack([both & 15, both >> 4], axis=1).ravel()[:count].astype(np.int32)
     return halves
 
 
-def _varints(values: npt.NDArray[np.integer]) -> bytes:
-    if values.max(initial=0) < 0x80:
-        return values.astype(np.uint8).tobytes()
+def _varints(values: npt.NDArray[np.integer] | list[int]) -> bytes:
+    listed = values if isinstance(values, list) else values.tolist()
+    if max(listed, default=0) < 0x80:
+        return bytes(listed)
     made = bytearray()
-    for value in values.tolist():
+    for value in listed:
         while value >= 0x80:
             made.append(value & 0x7F | 0x80)
-            value >>= 7  # noqa: PLW2901
+            value >>= 7
         made.append(value)
     return bytes(made)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from constellation import limits
-from constellation.errors import InvalidPattern, Problem
+from constellation.errors import InvalidPattern
 from constellation.model import (
     DIM,
     VERSION_MAX,
@@ -26,7 +26,7 @@ from constellation.model import (
 )
 from constellation.rounding import ids_of
 from constellation.wire import compact
-from constellation.wire.compact import Held, WrongBlock
+from constellation.wire.compact import Held
 from constellation.wire.ids import read_ids, write_id, write_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
@@ -45,8 +45,10 @@ from constellation.wire.reading import Reader, check_range, refusal
 class Reply(Struct):
     """A decoded 200. `reset`: `similar` is the whole list; else what is new or changed, and `removed` what to drop.
     `whole` (n,): which of them came with an embedding; of the others rate, count and time changed, and the codes are 0.
-    `trending` is None if it is unchanged. `origins` says of each similar pattern: device or prototype."""
+    `trending` is None if it is unchanged. `origins` says of each similar pattern: device or prototype. In a `compact`
+    one patterns go by handles, here as ids that are no one's (`rounding.ids_of`)."""
 
+    compact: bool
     similar: PatternBatch
     whole: npt.NDArray[np.bool_]
     origins: list[str]
@@ -86,8 +88,7 @@ def encode_delta(device_id: bytes, delta: Delta, media: Media, embedding: Embedd
 def decode_reply(body: bytes, media: Media, held: Held | None = None) -> Reply:
     """The reply in any encoding; a compact one takes the codebook that it was made with.
 
-    In a compact one patterns go by handles, here as ids that are no one's (`rounding.ids_of`). Raises `Malformed` and
-    `InvalidPattern`.
+    Raises `Malformed` and `InvalidPattern`.
     """
     reply = _reader.read(body, media)
     shared = reply.global_
@@ -99,6 +100,7 @@ def decode_reply(body: bytes, media: Media, held: Held | None = None) -> Reply:
         place = int(np.argmin(whole))
         raise _refuse(f"global.similar[{place}].embedding", "an embedding, as this is the whole list", "none")
     return Reply(
+        compact=isinstance(shared.similar, bytes),
         similar=similar,
         whole=whole,
         origins=origins,
@@ -126,14 +128,10 @@ def _read_similar(
         return batch, whole, [pattern.origin for pattern in similar]
     if held is None:
         raise _refuse(_SIMILAR, "a list of patterns, as no codebook is at hand", "a compact block")
-    try:
-        block = compact.read_similar(similar, held)
-        codes = held.codes(block)
-    except WrongBlock as wrong:
-        raise _of(wrong, _SIMILAR) from None
+    block = compact.read_similar(similar, held, _SIMILAR, _refuse)
     batch = PatternBatch(
         ids=ids_of(block.handles),
-        codes=codes,
+        codes=block.codes,
         rates=block.rates,
         counts=block.counts,
         created_at=block.created_at,
@@ -146,10 +144,7 @@ def _read_similar(
 def _read_trending(trending: bytes | list[Trend] | None) -> list[Trend] | None:
     if not isinstance(trending, bytes):
         return trending
-    try:
-        return compact.read_trends(trending)
-    except WrongBlock as wrong:
-        raise _of(wrong, "global.trending") from None
+    return compact.read_trends(trending, "global.trending", _refuse)
 
 
 def _read_removed(removed: bytes | list[Any]) -> Ids:
@@ -158,10 +153,6 @@ def _read_removed(removed: bytes | list[Any]) -> Ids:
     if len(removed) > limits.SIMILAR_MAX:
         raise _refuse("global.removed", f"at most {limits.SIMILAR_MAX} handles", str(len(removed)))
     return ids_of(np.frombuffer(removed, np.uint8))
-
-
-def _of(wrong: WrongBlock, path: str) -> Problem:
-    return _refuse(f"{path}: {wrong.part}", wrong.expected, wrong.got)
 
 
 _SIMILAR = "global.similar"

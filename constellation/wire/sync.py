@@ -31,6 +31,7 @@ from constellation.model import (
     SyncRequest,
     Trend,
 )
+from constellation.residuals import TABLES
 from constellation.wire import compact
 from constellation.wire.ids import NO_IDS, read_id, read_ids, write_ids
 from constellation.wire.media import Media
@@ -102,14 +103,16 @@ def encode_sync(answer: Answer, applied: Applied, next_sync: NextSync, media: Me
 
     A pattern of which only rate, count and time changed goes without its embedding.
     """
-    told: tuple[_Similar, _Trending, _Removed]
+    similar: _Similar
+    trending: _Trending
+    removed: _Removed
     if answer.quantised is not None:
-        told = _write_compact(answer, answer.quantised)
+        similar, trending, removed = _write_compact(answer, answer.quantised)
     else:
         similar = _write_similar(answer, media, "i8" if embedding == "compact" else embedding)
-        told = similar, answer.trending, write_ids(answer.removed, media)
+        trending, removed = answer.trending, write_ids(answer.removed, media)
     reply = _ReplyBody(
-        global_=_GlobalBody(*told, answer.global_version, answer.reset, answer.digest),
+        global_=_GlobalBody(trending, answer.global_version, answer.reset, removed, answer.digest, similar),
         accepted=applied.accepted,
         last_sequence=applied.last_sequence,
         next_sync=next_sync,
@@ -132,6 +135,11 @@ def _write_compact(answer: Answer, quantised: Quantised) -> tuple[bytes, bytes |
     return similar, trending, answer.gone.tobytes()
 
 
+def noise_bytes(answer: Answer, media: Media) -> int:
+    """How many bytes at the end of `encode_sync` look random."""
+    return 0 if answer.quantised is None or media is Media.JSON else TABLES * int(np.count_nonzero(answer.whole))
+
+
 class _SimilarPattern(WrittenPattern):
     origin: str = "device"
 
@@ -151,19 +159,21 @@ _Removed: TypeAlias = list[str] | list[bytes] | bytes
 class _GlobalBody(Struct):
     """In a compact reply three fields are blocks of bytes (docs/compact.md), which JSON has as base64."""
 
-    similar: _Similar
     trending: _Trending
-    removed: _Removed
     global_version: int
     reset: bool
+    removed: _Removed
     digest: str
+    similar: _Similar
 
 
 class _ReplyBody(Struct):
-    global_: _GlobalBody = msgspec.field(name="global")
+    """What does not compress, the residuals of a compact reply, is its end (`noise_bytes`)."""
+
     accepted: Accepted
     last_sequence: int | None
     next_sync: NextSync
+    global_: _GlobalBody = msgspec.field(name="global")
 
 
 _encode_json = msgspec.json.Encoder().encode
