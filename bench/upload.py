@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from bench import workload
 from bench.plan import Answers, Plan, Timings, tracked
-from bench.report import Row, Yardstick, at_most
+from bench.report import Row, Target, Yardstick, at_most
 from bench.workload import Part
 from constellation.client.learned import Learned, Pattern
+from constellation.codebook import STAMP_BYTES
 from constellation.fleet.films import DAYS_OF_WEEK, TIMES_OF_DAY
-from constellation.limits import DICTIONARY_REPLY_BYTES_MAX
-from constellation.model import ID_BYTES, Accepted, Answer, Applied, Context, NextSync
+from constellation.limits import SIMILAR_MAX
+from constellation.model import ID_BYTES, Accepted, Answer, Applied, Context, NextSync, PatternBatch, Quantised
+from constellation.residuals import TABLES
 from constellation.wire.body import compress, unpack
 from constellation.wire.dictionary import NO_DICTIONARY, newest
 from constellation.wire.media import Media
@@ -32,7 +34,10 @@ NEW_PATTERNS = 2
 UPDATES_MAX = 3
 ROUNDS = 9
 SIMILAR = 5
+LONG_REPLIES = 20
 CONTENT_TYPES = ("movie", "series")
+
+_WAYS = newest(), NO_DICTIONARY
 
 
 class Told(NamedTuple):
@@ -79,12 +84,14 @@ def measure(plan: Plan) -> Answers:
         quality=f"median {np.median(nothing):.0f}",
         yardstick=Yardstick("without a dictionary", float(without.max())),
     )
-    replies = [_reply(part, SIMILAR, rng) for _ in range(plan.queries)]
-    assert max(map(len, replies)) <= DICTIONARY_REPLY_BYTES_MAX
+    replies = [_reply(part, SIMILAR, rng) for _ in range(len(told.added))]
+    yield _at_the_shard(told.added, replies)
     for name, bodies in (
         (f"a delta with {NEW_PATTERNS} new patterns", told.added),
         ("a delta with nothing new", told.nothing),
-        (f"a reply with {SIMILAR} patterns", replies),
+        (f"a compact reply with {SIMILAR} new patterns", replies),
+        ("a compact reply with nothing new", [_reply(part, 0, rng) for _ in range(plan.queries)]),
+        (f"a reply with {SIMILAR_MAX} int8 patterns", [_reply(part, SIMILAR_MAX, rng, compact=False)] * LONG_REPLIES),
     ):
         yield from _costs(name, bodies)
 
@@ -135,31 +142,71 @@ def _context(part: Part, film: int, rng: np.random.Generator) -> Context:
     return Context(time_of_day, day_of_week, content_type, part.hints[film])
 
 
-def _reply(part: Part, similar: int, rng: np.random.Generator) -> bytes:
-    learned = Learned()
-    for pattern in _patterns(part, similar, rng):
-        learned.put(rng.bytes(ID_BYTES), pattern)
-    patterns = learned.delta(learned.changes(), None, 1).added
+def _reply(part: Part, similar: int, rng: np.random.Generator, *, compact: bool = True) -> bytes:
+    """To a device whose cursor is known; of the residuals only that they do not compress counts here."""
     version = int(rng.integers(1_750_000_000_000_000, 1_800_000_000_000_000))
-    answer = Answer(patterns, [], version, rng.bytes(8).hex())
-    return encode_sync(answer, Applied(Accepted(), version // 1_000, version), NextSync(300, 600), Media.MSGPACK, "i8")
+    numbers = rng.integers(0, 1_024, similar, np.int32)
+    quantised = Quantised(rng.bytes(STAMP_BYTES), numbers, rng.integers(0, 256, (similar, TABLES), np.uint8))
+    answer = Answer(
+        similar=_batch(part, similar, rng),
+        trending=None,
+        global_version=version,
+        digest=rng.bytes(8).hex(),
+        reset=False,
+        handles=rng.permutation(SIMILAR_MAX)[:similar].astype(np.uint8),
+        whole=np.ones(similar, np.bool_),
+        gone=np.empty(0, np.uint8),
+        removed=np.empty((0, ID_BYTES), np.uint8),
+        quantised=quantised if compact else None,
+    )
+    applied = Applied(Accepted(), version // 1_000, version)
+    return encode_sync(answer, applied, NextSync(300, 600), Media.MSGPACK, "compact" if compact else "i8")
+
+
+def _batch(part: Part, count: int, rng: np.random.Generator) -> PatternBatch:
+    learned = Learned()
+    for pattern in _patterns(part, count, rng):
+        learned.put(rng.bytes(ID_BYTES), pattern)
+    return learned.delta(learned.changes(count), None, 1).added
 
 
 def _sizes(bodies: Sequence[bytes], dictionary: int) -> npt.NDArray[np.int64]:
     return np.array([len(compress(body, dictionary)) for body in bodies])
 
 
+def _at_the_shard(deltas: Sequence[bytes], replies: Sequence[bytes]) -> Row:
+    """Decompress each delta and compress its reply."""
+    frames = {way: [compress(body, way) for body in deltas] for way in _WAYS}
+    timings = {way: Timings(time.thread_time) for way in _WAYS}
+    for _ in range(ROUNDS):
+        for way, timing in timings.items():
+            timing.measure(_serve, frames[way], replies, way)
+    with_us, without_us = (timings[way].p50 / len(deltas) * 1e3 for way in _WAYS)
+    return Row(
+        name=f"a sync at the shard, {NEW_PATTERNS} new patterns up and {SIMILAR} down: CPU",
+        value=with_us,
+        unit="us",
+        quality="decompress the delta, compress the compact reply",
+        yardstick=Yardstick("without a dictionary", without_us),
+        target=Target("<=", 1.0, "ratio"),
+    )
+
+
+def _serve(frames: Sequence[bytes], replies: Sequence[bytes], dictionary: int) -> None:
+    _decompress(frames)
+    _compress(replies, dictionary)
+
+
 def _costs(name: str, bodies: Sequence[bytes]) -> Answers:
     """Both ways, in turns with what they are measured against, so that both meet the same machine."""
-    ways = newest(), NO_DICTIONARY
-    frames = {way: [compress(body, way) for body in bodies] for way in ways}
-    compressing, decompressing = ({way: Timings(time.thread_time) for way in ways} for _ in range(2))
+    frames = {way: [compress(body, way) for body in bodies] for way in _WAYS}
+    compressing, decompressing = ({way: Timings(time.thread_time) for way in _WAYS} for _ in range(2))
     for _ in range(ROUNDS):
-        for way in ways:
+        for way in _WAYS:
             compressing[way].measure(_compress, bodies, way)
             decompressing[way].measure(_decompress, frames[way])
     for what, timings in (("compress", compressing), ("decompress", decompressing)):
-        with_us, without_us = (timings[way].p50 / len(bodies) * 1e3 for way in ways)
+        with_us, without_us = (timings[way].p50 / len(bodies) * 1e3 for way in _WAYS)
         yield Row(
             name=f"{what} {name}: CPU",
             value=with_us,

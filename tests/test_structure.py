@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "rounds": {"limits", "model", "kernels"},
     "codebook": {"model", "residuals", "kernels"},
     "codebooks": {"model", "catalogue", "codebook", "fleet", "kernels"},
-    "dictionaries": {"model", "catalogue", "fleet", "wire", "kernels"},
+    "dictionaries": LEAVES | {"catalogue", "codebook", "residuals", "fleet", "wire", "kernels"},
     "wire": LEAVES | {"digest", "codebook", "residuals", "rounding", "kernels"},
     "shard": LEAVES | {"digest", "records", "rounding", "rounds", "codebook", "residuals", "kernels"},
     "storage": LEAVES | {"records", "kernels"},

@@ -1,8 +1,8 @@
 """Makes 32769.zdict, the dictionary that ships: `python -m constellation.dictionaries.make`, some seconds.
 
-Trained on what TVs that watch the shipped catalogue send and get: deltas as the mix of syncs has them, and replies
-short enough for a dictionary. Made anew it is another one: give it the next id, and leave the files of the others where
-they are, for TVs that have no newer one.
+Trained on what TVs that watch the shipped catalogue send and get: deltas as the mix of syncs has them, and compact
+replies, most of which tell what changed. Made anew it is another one: give it the next id, and leave the files of the
+others where they are, for TVs that have no newer one.
 """
 
 import sys
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from constellation import catalogue
+from constellation.codebook import STAMP_BYTES
 from constellation.fleet.films import Films, prepare
 from constellation.fleet.households import make_patterns
+from constellation.limits import SIMILAR_MAX, TRENDING_MAX
 from constellation.model import (
     ID_BYTES,
     Accepted,
@@ -23,9 +25,11 @@ from constellation.model import (
     Ids,
     NextSync,
     PatternBatch,
+    Quantised,
     RateUpdates,
     Trend,
 )
+from constellation.residuals import TABLES
 from constellation.wire.dictionary import checksum, train
 from constellation.wire.media import Media
 from constellation.wire.reply import encode_delta
@@ -34,8 +38,11 @@ from kernels.codes import quantise
 
 ID = 32_769
 SEED = 1
-ROUNDS = 600
-"""Of each kind of delta one in every round, and two replies."""
+ROUNDS = 500
+"""Of each kind of delta one in every round, and three replies that tell what changed."""
+TRENDS_EVERY = 10
+WHOLE_EVERY = 20
+"""Rounds, until there is a reply with all the trends, or with all there is."""
 REGIONS = ("us-east", "us-west", "europe", "america", "asia", "global")
 CONTENT_TYPES = ("movie", "series")
 
@@ -51,15 +58,20 @@ def main(target: Path) -> None:
 def samples(films: Films, rng: np.random.Generator) -> list[bytes]:
     """Bodies in msgpack: deltas that bring two patterns, some updates, nothing, a bit of all; and replies."""
     made = []
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         made += [
             delta(films, 2, 0, 0, rng),
             delta(films, 0, int(rng.integers(1, 4)), 0, rng),
             delta(films, 0, 0, 0, rng),
             delta(films, int(rng.integers(0, 4)), int(rng.integers(0, 4)), int(rng.integers(0, 4)), rng),
-            reply(films, int(rng.integers(0, 6)), 0, rng),
-            reply(films, int(rng.integers(0, 6)), int(rng.integers(0, 6)), rng),
+            changes(films, int(rng.integers(0, 9)), None, rng),
+            changes(films, int(rng.integers(0, 9)), None, rng),
+            changes(films, int(rng.integers(0, 3)), None, rng, compact=False),
         ]
+        if number % TRENDS_EVERY == 0:
+            made.append(changes(films, int(rng.integers(0, 9)), TRENDING_MAX, rng))
+        if number % WHOLE_EVERY == 0:
+            made.append(whole(films, rng))
     return made
 
 
@@ -78,18 +90,51 @@ def delta(films: Films, added: int, updated: int, removed: int, rng: np.random.G
     return encode_delta(rng.bytes(ID_BYTES), held, Media.MSGPACK, "i8")
 
 
-def reply(films: Films, similar: int, trending: int, rng: np.random.Generator) -> bytes:
-    """The body of one 200."""
+def changes(
+    films: Films, similar: int, trending: int | None, rng: np.random.Generator, *, compact: bool = True
+) -> bytes:
+    """The body of a 200 to a device whose cursor is known: so many patterns, half of which it has, and trends or the
+    word that they are the same."""
+    removed = int(rng.integers(0, 4))
+    answer = _answer(films, similar, trending, rng)
+    answer.reset, answer.whole = False, rng.random(similar) < 0.5
+    answer.gone, answer.removed = rng.integers(0, SIMILAR_MAX, removed, np.uint8), _ids(removed, rng)
+    return _reply(answer, rng, compact)
+
+
+def whole(films: Films, rng: np.random.Generator) -> bytes:
+    """The body of a 200 with all that there is."""
+    return _reply(_answer(films, SIMILAR_MAX, TRENDING_MAX, rng), rng, compact=True)
+
+
+def _answer(films: Films, similar: int, trending: int | None, rng: np.random.Generator) -> Answer:
     region = str(rng.choice(REGIONS))
-    chosen = rng.choice(len(films.popularity), trending, p=films.popularity)
-    answer = Answer(
+    chosen = rng.integers(0, len(films.vectors), trending or 0)
+    scores = np.sort(rng.random(len(chosen)))[::-1].tolist()
+    trends = [
+        Trend(films.catalogue.content_ids[film], score, region) for film, score in zip(chosen, scores, strict=True)
+    ]
+    return Answer(
         similar=patterns(films, similar, rng),
-        trending=[Trend(films.catalogue.content_ids[film], float(rng.random()), region) for film in chosen],
+        trending=None if trending is None else trends,
         global_version=_moment(rng) * 1_000_000 + int(rng.integers(1_000_000)),
         digest=rng.bytes(8).hex(),
+        reset=True,
+        handles=rng.permutation(SIMILAR_MAX)[:similar].astype(np.uint8),
+        whole=np.ones(similar, np.bool_),
+        gone=np.empty(0, np.uint8),
+        removed=_ids(0, rng),
     )
+
+
+def _reply(answer: Answer, rng: np.random.Generator, compact: bool) -> bytes:
+    """Numbers of centroids and residuals are drawn evenly: there is nothing in them that a dictionary could know."""
+    count = len(answer.similar)
+    if compact:
+        numbers, residuals = rng.integers(0, 1_024, count, np.int32), rng.integers(0, 256, (count, TABLES), np.uint8)
+        answer.quantised = Quantised(rng.bytes(STAMP_BYTES), numbers, residuals)
     applied = Applied(Accepted(added=int(rng.integers(3))), _moment(rng) * 1_000, answer.global_version)
-    return encode_sync(answer, applied, NextSync(300, 600), Media.MSGPACK, "i8")
+    return encode_sync(answer, applied, NextSync(300, 600), Media.MSGPACK, "compact" if compact else "i8")
 
 
 def patterns(films: Films, count: int, rng: np.random.Generator) -> PatternBatch:
