@@ -93,6 +93,12 @@ def nearest_centroid(codes: Array, centroids: Array, inv: Array) -> Array:
     return nearest
 
 
+def place(at: Array, rows: Array, codes: Array, centroids: Array, inv: Array) -> None:
+    """1 + the nearest, where there is 0."""
+    for row in rows.tolist():
+        at[row] = at[row] or 1 + nearest_centroid(codes[[row]], centroids, inv)[0]
+
+
 def pairwise_cosine(codes: Array, inv: Array, rows: Array) -> Array:
     """Unit vectors times their transpose."""
     unit: Array = codes[rows].astype(np.float64) * inv[rows].astype(np.float64)[:, None]
@@ -383,7 +389,8 @@ def assign(points: Array, tables: Array) -> Array:
     """Every distance, then the first of the least."""
     m, s, _ = tables.shape
     gaps = points.reshape(-1, m, s, 1).astype(np.float64) - tables.astype(np.float64)
-    return np.argmin((gaps**2).sum(axis=2), axis=2).astype(np.uint8)
+    nearest: Array = np.argmin((gaps**2).sum(axis=2), axis=2).astype(np.uint8)
+    return nearest
 
 
 def improve(points: Array, numbers: Array, tables: Array) -> Array:

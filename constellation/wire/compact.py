@@ -192,16 +192,17 @@ def _read_contexts(reader: "_Reader", n: int) -> list[Context]:
     reader.check_all(lens, 0, limits.CONTEXT_STRING_BYTES_MAX, "length of a string")
     texts = reader.texts(lens.tobytes(), "string")
     o, h = (reader.byte(min(n, 1), n, part) for part in ("occasions", "lists of hints"))
-    of_occasions = [texts[i] for i in reader.varints(3 * o, 0, strings - 1, "string of an occasion").tolist()]
+    words = [texts[i] for i in reader.varints(3 * o, 0, strings - 1, "string of an occasion").tolist()]
+    occasions = list(zip(words[::3], words[1::3], words[2::3], strict=True))
     lens = reader.column(h)
     reader.check_all(lens, 0, limits.GENRE_HINTS_MAX, "hints")
     of_hints = [texts[i] for i in reader.varints(int(lens.sum()), 0, strings - 1, "string of a hint").tolist()]
     hints = [tuple(of_hints[start:end]) for start, end in pairwise(accumulate(lens.tolist(), initial=0))]
-    occasions, which = reader.column(n), reader.column(n)
-    reader.check_all(occasions, 0, o - 1, "occasion of a pattern")
-    reader.check_all(which, 0, h - 1, "hints of a pattern")
-    pairs = zip(occasions.tolist(), which.tolist(), strict=True)
-    return [Context(*of_occasions[3 * occasion : 3 * occasion + 3], hints[hint]) for occasion, hint in pairs]
+    occasion_of, hints_of = reader.column(n), reader.column(n)
+    reader.check_all(occasion_of, 0, o - 1, "occasion of a pattern")
+    reader.check_all(hints_of, 0, h - 1, "hints of a pattern")
+    pairs = zip((occasions[i] for i in occasion_of.tolist()), (hints[i] for i in hints_of.tolist()), strict=True)
+    return [Context(time, day, kind, listed) for (time, day, kind), listed in pairs]
 
 
 class _Reader:

@@ -48,7 +48,6 @@ class Reply(Struct):
     `trending` is None if it is unchanged. `origins` says of each similar pattern: device or prototype. In a `compact`
     one patterns go by handles, here as ids that are no one's (`rounding.ids_of`)."""
 
-    compact: bool
     similar: PatternBatch
     whole: npt.NDArray[np.bool_]
     origins: list[str]
@@ -60,6 +59,7 @@ class Reply(Struct):
     accepted: Accepted
     last_sequence: int | None
     next_sync: NextSync
+    compact: bool = False
 
 
 def encode_delta(device_id: bytes, delta: Delta, media: Media, embedding: EmbeddingFormat) -> bytes:

@@ -32,7 +32,8 @@ def url() -> Iterator[str]:
 def near(centroid: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """A vector near one of the codebook, as those of films are."""
     noise = rng.standard_normal(DIM) * np.linalg.norm(BOOK.codes[centroid]) * 0.02
-    return (BOOK.codes[centroid] + noise).astype(np.float32)
+    vector: npt.NDArray[np.float32] = (BOOK.codes[centroid] + noise).astype(np.float32)
+    return vector
 
 
 def test_what_one_tv_learned_reaches_another_as_it_changes(url: str, rng: np.random.Generator) -> None:

@@ -52,7 +52,7 @@ def similar_block(seed: int, n: int | None = None) -> bytes:
 def trends(n: int, rng: np.random.Generator) -> list[Trend]:
     regions = ("europe", "global", "")
     scores = -np.sort(-rng.random(n))
-    return [Trend(f"film:{rng.integers(1e9)}", float(score), regions[rng.integers(3)]) for score in scores]
+    return [Trend(f"film:{rng.integers(1_000_000_000)}", float(score), regions[rng.integers(3)]) for score in scores]
 
 
 def trends_block(seed: int) -> bytes:
