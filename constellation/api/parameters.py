@@ -26,7 +26,8 @@ SIMILAR = Parameter("similar", "similar patterns at most", _integer(0, limits.SI
 TRENDING = Parameter("trending", "trends at most", _integer(0, limits.TRENDING_MAX, limits.TRENDING_MAX))
 EMBEDDING = Parameter(
     "embedding",
-    "how embeddings are encoded in the reply; f32 in JSON and i8 in msgpack unless said",
+    "how embeddings are encoded in the reply; f32 in JSON and i8 in msgpack unless said; "
+    "compact: patterns and trends as packed blocks (docs/compact.md), with `codebook`",
     {"type": "string", "enum": list(_EMBEDDINGS)},
 )
 CODEBOOK = Parameter(

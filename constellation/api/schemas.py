@@ -41,6 +41,9 @@ Base64 = Annotated[
         extra_json_schema=_pattern("|".join(f"[A-Za-z0-9+/]{{{_base64_len(size * DIM)}}}" for size in (1, 2, 4))),
     ),
 ]
+Block = Annotated[
+    str, Meta(description="of a compact reply (docs/compact.md): base64 of a block of bytes; in msgpack bin")
+]
 Embedding = Annotated[Floats | Base64, Meta(description="only the direction counts")]
 Word = Annotated[str, _utf8(limits.CONTEXT_STRING_BYTES_MAX)]
 
@@ -112,11 +115,11 @@ class GlobalBody(msgspec.Struct):
     embedding keeps the one it had. `trending` null: unchanged. `digest` proves the list.
     """
 
-    similar: list[SimilarPattern]
-    trending: list[Trend] | None
+    similar: list[SimilarPattern] | Block
+    trending: list[Trend] | Block | None
     global_version: Annotated[int, Meta(ge=0, le=VERSION_MAX, description="send it back as `local_version`")]
     reset: bool
-    removed: list[Uuid]
+    removed: list[Uuid] | Block
     digest: Annotated[str, Meta(extra_json_schema=_pattern("[0-9a-f]{16}"))]
 
 
