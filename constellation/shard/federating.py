@@ -45,7 +45,7 @@ class Federating:
 
     @property
     def bytes_resident(self) -> int:
-        return sum(buckets.bytes_resident for buckets, _ in self._groups)
+        return sum(part.bytes_resident for group in self._groups for part in group if part is not None)
 
     def use(self, codebook: Codebook) -> None:
         """Group by this codebook too; once it is done, by it alone from the next one on."""

@@ -36,6 +36,10 @@ class Quantising:
         self._reached = 0
         patterns.derived.append(self._numbers)
 
+    @property
+    def bytes_resident(self) -> int:
+        return self._patterns.rows.high * BYTES_PER_PATTERN
+
     def of(self, rows: Rows, codes: Codes) -> Quantised:
         """Of patterns and prototypes (n,), whose codes are (n, 384)."""
         unknown = np.flatnonzero(self._numbers[rows] == _UNKNOWN)
