@@ -36,7 +36,10 @@ QUESTIONS = {
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
-GATED = ("similarity", "relevance", "grouping", "upload", "recovery", "federation", "privacy", "robustness", "memory")
+GATED = (
+    *("similarity", "relevance", "grouping", "compact", "upload", "recovery", "federation", "privacy", "robustness"),
+    "memory",
+)
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000
 RESULTS = Path(__file__).with_name("results")
