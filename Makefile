@@ -25,8 +25,8 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest tests/kernels
 
-soak: $(VENV)/.dev  ## the fault tests in their long form
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
+soak: $(VENV)/.dev  ## the fault tests in their long form, and a million histories of syncs
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/client/test_convergence.py
 
 bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (a quarter of an hour)
 	$(VENV)/bin/python -m bench

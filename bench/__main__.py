@@ -18,8 +18,11 @@ QUESTIONS = {
     "similarity": "how well and how fast are the nearest patterns of one interest found?",
     "relevance": "does asking by interest serve a household better than asking by its mean?",
     "grouping": "do patterns that resemble each other meet in one bucket?",
+    "compact": "how small is a cold compact reply, how true, and what does it cost?",
     "sync_shard": "what does one sync cost without HTTP?",
+    "upload": "how many bytes does a TV send, and what does the dictionary cost?",
     "sync_http": "how many syncs does one process serve, and how soon?",
+    "cursor": "what does a household's day of syncs bring down, and what does it cost to know what changed?",
     "turns": "how long does the event loop stand still at worst?",
     "background": "how long do storage and federation hold the event loop at worst?",
     "lookups": "what do reading trends and finding a device cost?",
@@ -33,7 +36,10 @@ QUESTIONS = {
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
-GATED = ("similarity", "relevance", "grouping", "recovery", "federation", "privacy", "robustness", "memory")
+GATED = (
+    *("similarity", "relevance", "grouping", "compact", "upload", "recovery", "federation", "privacy", "robustness"),
+    "memory",
+)
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000
 RESULTS = Path(__file__).with_name("results")

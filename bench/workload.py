@@ -17,6 +17,7 @@ import numpy.typing as npt
 from constellation import catalogue
 from constellation.config import Settings
 from constellation.fleet.households import INTERESTS_MAX, NEIGHBOURS, Vectors, make_patterns, neighbour_table
+from constellation.limits import GENRE_HINTS_MAX
 from constellation.model import (
     ID_BYTES,
     Codes,
@@ -58,11 +59,12 @@ Films = npt.NDArray[np.int32]
 
 class Part(NamedTuple):
     """n films: vectors (n, 384) unit float32, neighbours (n, 40) int32 within the part, genres (n,) int32: a number for
-    the first that each film is said to be of."""
+    the first that each film is said to be of, hints (n,): all of them, as the context of a pattern has them."""
 
     vectors: Vectors
     neighbours: Films
     genres: npt.NDArray[np.int32]
+    hints: list[tuple[str, ...]]
 
     def patterns(self, films: Films, rng: np.random.Generator) -> Codes:
         """(m, 384) codes, one pattern per film."""
@@ -123,8 +125,15 @@ def load_library(patterns: int, seed: int) -> Library:
     order = np.random.default_rng(seed).permutation(len(vectors))
     known_count = int(len(vectors) * KNOWN_SHARE)
     wanted = max(2 * NEIGHBOURS, patterns // PATTERNS_A_FILM)
+    hints = [tuple(genre.lower() for genre in genres_.split("|") if genre)[:GENRE_HINTS_MAX] for genres_ in named]
     parts = (order[:known_count][:wanted], order[known_count:][:wanted])
-    return Library(source, *(Part(vectors[part], neighbour_table(vectors[part]), genres[part]) for part in parts))
+    return Library(
+        source,
+        *(
+            Part(vectors[part], neighbour_table(vectors[part]), genres[part], [hints[film] for film in part])
+            for part in parts
+        ),
+    )
 
 
 def make_households(part: Part, count: int, interests: int | None, rng: np.random.Generator) -> Households:

@@ -2,8 +2,9 @@
 
 A file, little-endian: magic, format, version and number of sections; then of each section its name, its length and its
 bytes; then xxh64 of all before. Sections that a reader does not know are kept as they are, so that more can be said of
-the same centroids later. Immutable: other centroids are another version. Used by the shard, the federation, the API and
-the commands; `constellation/codebooks/` has the one that ships.
+the same centroids later. Four of them, which training makes, are the quantiser of compact replies
+(`constellation.residuals`, docs/compact.md). Immutable: other centroids are another version. Used by the shard, the
+federation, the API, the client and the commands; `constellation/codebooks/` has the one that ships.
 """
 
 import functools
@@ -16,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from constellation import residuals
 from constellation.model import DIM, VERSION_MAX, Codes, Rows
+from constellation.residuals import Quantiser, WrongResiduals
 from kernels.centroids import Coarse, coarsen, nearest_centroid, place
 from kernels.codes import CODE_MAX, check_codes, inverse_norms
 from kernels.kmeans import lloyd, plus_plus
@@ -36,8 +39,11 @@ _HEAD = struct.Struct("<IQH")
 _NAME_BYTES = 16
 _SECTION = struct.Struct(f"<{_NAME_BYTES}sI")
 _SUM_BYTES = 8
+STAMP_BYTES = 4
+_TRAINING_SHARE = 0.8
+"""Of a training's work what the centroids take."""
 
-assert SIZE_MAX * DIM < BYTES_MAX
+assert SIZE_MAX * (DIM + 2) + sum(residuals.SECTION_BYTES.values()) + 1_000 < BYTES_MAX
 
 
 class WrongCodebook(Exception):
@@ -48,7 +54,7 @@ class Codebook(msgspec.Struct, frozen=True, eq=False):
     """K centroids, read-only: codes (K, 384) int8, inverse (K,) float32 = 1/|code|; version 1..2^53-1.
 
     `coarse` is what finds the nearest of them. All its sections by name, the centroids among them: `encode` gives the
-    bytes that were decoded.
+    bytes that were decoded. Without a quantiser it is good for grouping, not for compact replies.
     """
 
     version: int
@@ -56,6 +62,7 @@ class Codebook(msgspec.Struct, frozen=True, eq=False):
     codes: Codes
     inverse: npt.NDArray[np.float32]
     coarse: Coarse
+    quantiser: Quantiser | None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -117,6 +124,11 @@ def checksum(codebook: Codebook) -> str:
     return xxhash.xxh64_hexdigest(encode(codebook))
 
 
+def stamp(codebook: Codebook) -> bytes:
+    """The first bytes of the sum that ends its file: by these a compact reply says what it was made with."""
+    return encode(codebook)[-_SUM_BYTES:][:STAMP_BYTES]
+
+
 def build(version: int, sections: Mapping[str, bytes]) -> Codebook:
     """A codebook of its parts. Raises `WrongCodebook`."""
     if not 1 <= version <= VERSION_MAX:
@@ -132,13 +144,19 @@ def build(version: int, sections: Mapping[str, bytes]) -> Codebook:
         raise _damaged(f"its centroid {codes.min(axis=1).argmin()} has a component of {codes.min()}")
     inverse = inverse_norms(codes.copy())
     inverse.setflags(write=False)
-    return Codebook(version, dict(sections), codes, inverse, coarsen(codes, inverse))
+    try:
+        return Codebook(
+            version, dict(sections), codes, inverse, coarsen(codes, inverse), residuals.parse(sections, size)
+        )
+    except WrongResiduals as error:
+        raise _damaged(str(error)) from error
 
 
 def train(
     samples: Codes, size: int, version: int, seed: int, advance: Callable[[float], None] = lambda _: None
 ) -> Codebook:
-    """Fit `size` centroids to samples (n, 384) int8, none zero, by spherical k-means; the same for the same seed.
+    """Fit `size` centroids to samples (n, 384) int8, none zero, by spherical k-means, and a quantiser to what they
+    leave; the same for the same seed.
 
     `advance` is told which share of the work is done. At most `ROUNDS_MAX` rounds of about 10 ns x n x size. Raises
     `WrongCodebook` for too few samples or a size that is not allowed.
@@ -154,15 +172,19 @@ def train(
     rows: list[int] = []
     for row in plus_plus(samples, inverse, size, np.random.default_rng(seed)):
         rows.append(row)
-        advance(len(rows) / size / (1 + ROUNDS_MAX))
+        advance(_TRAINING_SHARE * len(rows) / size / (1 + ROUNDS_MAX))
     codes, nearest = samples[rows], np.empty(0, np.int32)
     for number in range(1, 1 + ROUNDS_MAX):
         made = lloyd(samples, inverse, codes)
         if np.array_equal(made.nearest, nearest):
             break
         codes, nearest = made.centroids, made.nearest
-        advance((1 + number) / (1 + ROUNDS_MAX))
-    return build(version, {CENTROIDS: codes.tobytes()})
+        advance(_TRAINING_SHARE * (1 + number) / (1 + ROUNDS_MAX))
+    nearest = build(version, {CENTROIDS: codes.tobytes()}).buckets(samples)
+    quantiser = residuals.train(
+        samples, nearest, codes, seed, lambda share: advance(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * share)
+    )
+    return build(version, {CENTROIDS: codes.tobytes(), **quantiser.sections()})
 
 
 def _sections(body: bytes, count: int) -> dict[str, bytes]:

@@ -71,6 +71,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_patterns_per_device: Annotated[
         int, Meta(description="patterns of one device at most", ge=1, le=limits.PATTERNS_PER_DEVICE_MAX)
     ] = 32
+    max_cursors: Annotated[
+        int, Meta(description="devices at most that get what changed instead of the whole list", ge=1, le=1 << 28)
+    ] = 100_000
     device_ttl_days: Annotated[
         int, Meta(description="days without a sync after which a device is forgotten", ge=1, le=3_650)
     ] = 90

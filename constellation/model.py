@@ -27,7 +27,11 @@ Ids = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int32]
 """(n,) int32: rows of the pattern columns."""
 
+Residuals = npt.NDArray[np.uint8]
+"""(n, 30) uint8: what of an embedding its centroid in the codebook leaves (`constellation.residuals`)."""
+
 EmbeddingFormat = Literal["f32", "f16", "i8"]
+ReplyFormat = EmbeddingFormat | Literal["compact"]
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +60,18 @@ class PatternBatch(msgspec.Struct):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, places: npt.NDArray[np.int64]) -> "PatternBatch":
+        """The patterns at places (m,), in their order."""
+        return PatternBatch(
+            ids=self.ids[places],
+            codes=self.codes[places],
+            rates=self.rates[places],
+            counts=self.counts[places],
+            created_at=self.created_at[places],
+            updated_at=self.updated_at[places],
+            contexts=[self.contexts[place] for place in places.tolist()],
+        )
 
 
 class RateUpdates(msgspec.Struct):
@@ -93,11 +109,12 @@ class SyncRequest(msgspec.Struct):
 
 
 class SyncOptions(msgspec.Struct, frozen=True):
-    """What of the answer the device wants: counts and the embedding's encoding."""
+    """What of the answer the device wants: counts, how embeddings are encoded, and its codebook's version or 0."""
 
     similar: int
     trending: int
-    embedding: EmbeddingFormat
+    embedding: ReplyFormat
+    codebook: int = 0
 
 
 class Accepted(msgspec.Struct):
@@ -136,17 +153,42 @@ class Backing(NamedTuple):
     device_count: int
 
 
-class Answer(msgspec.Struct):
-    """What a device learns from the others: `Shard.answer`. The digest is that of `similar` (docs/architecture.md).
+class Quantised(NamedTuple):
+    """n embeddings by a codebook, which 4 bytes tell from others: numbers of centroids (n,), residuals (n, 30)."""
 
-    `prototypes`: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
+    stamp: bytes
+    numbers: Rows
+    residuals: Residuals
+
+    def take(self, places: npt.NDArray[np.int64]) -> "Quantised":
+        """Those at places (m,), in their order."""
+        return Quantised(self.stamp, self.numbers[places], self.residuals[places])
+
+
+class Answer(msgspec.Struct):
+    """What a device learns from the others: `Shard.answer`.
+
+    `reset`: the n patterns of `similar` are the whole list; else what is new or changed in the one that the device has.
+    handles (n,) uint8: the number of each in the device's list, the same until it is gone or the list is reset.
+    whole (n,) bool: new, or written anew, to be told with its embedding; else only rate, count and time changed.
+    gone (m,) uint8: handles of what the device shall drop. removed (k, 16) uint8: their ids, without those that
+    `similar` has whole: such a pattern takes the place of all that the device has of its id.
+    trending: None if it is the list that the device has. digest: of the whole list of patterns (docs/architecture.md).
+    prototypes: which places of `similar` hold a prototype, and what backs it; the others hold a device's pattern.
+    quantised: the embeddings of `similar`, if the reply is to be compact; the digest is that of a compact list then.
     """
 
     similar: PatternBatch
-    trending: list[Trend]
+    trending: list[Trend] | None
     global_version: int
     digest: str
+    reset: bool
+    handles: npt.NDArray[np.uint8]
+    whole: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.uint8]
+    removed: Ids
     prototypes: dict[int, Backing] = {}
+    quantised: Quantised | None = None
 
 
 class NextSync(msgspec.Struct, frozen=True, gc=False):

@@ -371,3 +371,77 @@ class Chains(dict[int, list[int]]):
     def unlink(self, device: int, row: int) -> None:
         """Out."""
         self[device].remove(row)
+
+
+# Product quantisation
+
+
+def encode_residuals(
+    codes: Array,
+    scale: Array,
+    numbers: Array,
+    centroids: Array,
+    weights: Array,
+    axes: Array,
+    axis_inv: Array,
+    tables: Array,
+) -> Array:
+    """Coordinates of code x scale - centroid x weight on the axes, then the nearest entries."""
+    left = codes.astype(np.float64) * scale[:, None] - centroids[numbers].astype(np.float64) * weights[numbers, None]
+    return assign(left @ axes.T.astype(np.float64) * axis_inv, tables)
+
+
+def assign(points: Array, tables: Array) -> Array:
+    """Every distance, then the first of the least."""
+    m, s, _ = tables.shape
+    gaps = points.reshape(-1, m, s, 1).astype(np.float64) - tables.astype(np.float64)
+    nearest: Array = np.argmin((gaps**2).sum(axis=2), axis=2).astype(np.uint8)
+    return nearest
+
+
+def improve(points: Array, numbers: Array, tables: Array) -> Array:
+    """Means, entry by entry."""
+    made = tables.copy()
+    m, s, entries = tables.shape
+    runs = points.reshape(-1, m, s)
+    for t, k in itertools.product(range(m), range(entries)):
+        members = runs[numbers[:, t] == k, t].astype(np.float64)
+        if len(members):
+            made[t, :, k] = members.sum(axis=0) / len(members)
+    return made
+
+
+# Cursors
+
+
+class Cursor:
+    """Two lists by row: the handle of each entry, and the (changed, written, born) of its row when it was sent."""
+
+    def __init__(self) -> None:
+        self.lists: dict[int, dict[int, tuple[int, tuple[int, int, int]]]] = {0: {}, 1: {}, 2: {}}
+
+    def tell(
+        self, against: int, rows: list[int], revisions: dict[int, tuple[int, int, int]], ids: dict[int, bytes]
+    ) -> tuple[list[int], list[int], list[int], list[bytes], int]:
+        """Counts that never wrap. Handles: as before, else the lowest that are free."""
+        base = self.lists[against]
+        kept = {row: base[row][0] for row in rows if row in base and revisions[row][2] <= base[row][1][0]}
+        gone = sorted((handle, row) for row, (handle, _) in base.items() if row not in kept)
+        free = iter(sorted(set(range(200)) - {handle for handle, _ in base.values()}))
+        handles = {row: kept[row] if row in kept else next(free) for row in rows}
+        kinds = {row: 2 if row not in kept else _kind(base[row][1][0], *revisions[row]) for row in rows}
+        names = [ids[row] for _, row in gone if revisions[row][2] <= base[row][1][0]]
+        for shared in {ids[row] for row in rows}:
+            group = [row for row in rows if ids[row] == shared]
+            if shared in names or (len(group) > 1 and any(kinds[row] for row in group)):
+                kinds.update(dict.fromkeys(group, 2))
+        self.lists = {0: {}, 1: base, 2: {row: (handles[row], revisions[row]) for row in rows}}
+        removed = [name for name in names if name not in {ids[row] for row in rows}]
+        return (
+            *([handles[row] for row in rows], [kinds[row] for row in rows]),
+            *([handle for handle, _ in gone], removed, len(gone) - len(names)),
+        )
+
+
+def _kind(sent: int, changed: int, written: int, _: int) -> int:
+    return 2 if written > sent else int(changed > sent)

@@ -10,9 +10,11 @@ from kernels import (
     chains,
     codes,
     contributions,
+    cursors,
     keytable,
     lists,
     partition,
+    product,
     queries,
     rates,
     rows,
@@ -38,6 +40,8 @@ def warm() -> None:
     _warm_chains()
     _warm_rates()
     _warm_rows()
+    _warm_product()
+    _warm_cursors()
 
 
 def _warm_codes() -> None:
@@ -158,6 +162,12 @@ def _warm_rows() -> None:
     rows.codes_of_halves(rows.unit_halves(some, np.ones(1, np.float32)))
 
 
+def _warm_product() -> None:
+    some, one = np.ones((192, DIM), np.int8), np.ones(192, np.float32)
+    numbers, tables = np.zeros(1, np.int32), np.zeros((32, 6, product.ENTRIES), np.float32)
+    product.encode(some[:1], one[:1], numbers, some, one, some, one, tables)
+
+
 def _warm_rates() -> None:
     ones = np.ones(1, np.uint32)
     rates.merge_rates(np.ones(1, np.float32), ones, np.zeros(1, np.int32), np.ones(1, np.float32), ones, 9)
@@ -171,3 +181,9 @@ def _warm_chains() -> None:
     chains.rows_of_many(first, following, np.zeros(1, np.int32))
     chains.link_all(np.full(1, -1, np.int32), following.copy(), np.zeros(2, np.int32), np.zeros(1, np.int32))
     chains.unlink(first, following, 0, 0)
+
+
+def _warm_cursors() -> None:
+    words, sent = np.zeros(cursors.SLOTS, np.uint32), np.zeros(cursors.SLOTS, np.uint16)
+    revisions, ids = np.zeros((1, 3), np.uint16), np.zeros((1, 2), np.uint64)
+    cursors.tell(words, sent, cursors.NOTHING, np.zeros(1, np.int32), revisions, revisions, ids, ids)

@@ -8,11 +8,13 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from constellation import codebook
 from constellation.codebook import CENTROIDS, Codebook, WrongCodebook
 from constellation.codebooks import make
 from constellation.model import DIM, VERSION_MAX, Codes
+from constellation.residuals import AXES, SECTION_BYTES, TABLES, Decoder, Encoder
 from kernels import reference
 from kernels.codes import inverse_norms, quantise
 from tests.kernels.material import random_codes
@@ -25,6 +27,12 @@ def small(version: int = 7, size: int = 5) -> Codebook:
 def sealed(body: bytes) -> bytes:
     """With the right checksum: what only a wrong writer makes."""
     return body + xxhash.xxh64_digest(body)
+
+
+def quantised(size: int) -> dict[str, bytes]:
+    """The sections of a quantiser."""
+    ones = {name: bytes([1]) * count for name, count in SECTION_BYTES.items()}
+    return ones | {"weights": bytes([1]) * 2 * size, "unit": struct.pack("<f", 1)}
 
 
 CONTENT = codebook.encode(small())
@@ -104,9 +112,36 @@ def test_number_of_centroids_is_bounded(size: int) -> None:
 
 
 def test_largest_codebook_is_within_its_bytes() -> None:
-    content = codebook.encode(codebook.build(1, {CENTROIDS: np.ones((codebook.SIZE_MAX, DIM), np.int8).tobytes()}))
+    size = codebook.SIZE_MAX
+    sections = {CENTROIDS: bytes([1]) * size * DIM, **quantised(size)}
+    content = codebook.encode(codebook.build(1, sections))
     assert len(content) < codebook.BYTES_MAX <= 2_500_000
     assert len(codebook.decode(content)) == codebook.SIZE_MAX
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("axes", b"", f"'axes' is 0 bytes, not {AXES * DIM}"),
+        ("tables", bytes(7), "'tables' is 7 bytes"),
+        ("weights", bytes(2), "'weights' is 2 bytes, not 10"),
+        ("weights", bytes(10), "'weights' or 'unit' holds what is none"),
+        ("unit", struct.pack("<f", np.nan), "'weights' or 'unit' holds what is none"),
+        ("unit", struct.pack("<f", -1), "'weights' or 'unit' holds what is none"),
+        ("axes", bytes(AXES * DIM), "an axis of length 0"),
+        ("axes", bytes([1]) * (AXES * DIM - 1) + b"\x80", "a component below -127"),
+        ("tables", bytes([1]) * (SECTION_BYTES["tables"] - 1) + b"\x80", "a component below -127"),
+    ],
+)
+def test_section_of_a_quantiser_that_is_wrong_is_named(name: str, content: bytes, said: str) -> None:
+    sections = {CENTROIDS: small().codes.tobytes(), **quantised(5), name: content}
+    with pytest.raises(WrongCodebook, match=said):
+        codebook.build(1, sections)
+
+
+def test_codebook_without_a_quantiser_has_none() -> None:
+    assert small().quantiser is None
+    assert codebook.build(1, {CENTROIDS: small().codes.tobytes(), **quantised(5)}).quantiser is not None
 
 
 def test_bucket_is_the_nearest_centroid() -> None:
@@ -171,7 +206,7 @@ def test_the_one_that_ships_is_what_its_script_makes() -> None:
     assert (book.version, len(book)) == (make.VERSION, make.SIZE)
     assert codebook.encode(book) == file.read_bytes()
     assert file.stat().st_size <= 1 << 20
-    assert set(book.sections) == {CENTROIDS}
+    assert set(book.sections) == {CENTROIDS, "weights", "axes", "tables", "unit"}
 
 
 def test_the_one_that_ships_lies_nearer_to_patterns_than_as_many_patterns_do() -> None:
@@ -181,6 +216,35 @@ def test_the_one_that_ships_lies_nearer_to_patterns_than_as_many_patterns_do() -
     assert mean_cosine(codebook.default_codebook(), asked) > mean_cosine(drawn, asked) + 0.05
     counts = np.bincount(codebook.default_codebook().buckets(asked), minlength=make.SIZE)
     assert counts.max() < 50 and (counts > 0).mean() > 0.9
+
+
+def test_residuals_bring_what_is_decoded_near() -> None:
+    book, asked = codebook.default_codebook(), make.patterns(seed=2)[:2_000]
+    assert book.quantiser is not None
+    inverse, numbers = inverse_norms(asked), book.buckets(asked)
+    residuals = Encoder(book.codes, book.quantiser).encode(asked, inverse, numbers)
+    decoded = Decoder(book.codes, book.quantiser).decode(numbers, residuals)
+    cosines = (asked * inverse[:, None] * decoded * inverse_norms(decoded)[:, None]).sum(axis=1)
+    assert residuals.shape == (2_000, TABLES) and cosines.mean() > max(0.92, mean_cosine(book, asked) + 0.1)
+
+
+def test_sum_of_zero_stays_zero() -> None:
+    book = codebook.default_codebook()
+    assert book.quantiser is not None
+    none = replace(book.quantiser, axes=np.zeros_like(book.quantiser.axes))
+    decoder = Decoder(np.zeros_like(book.codes), none)
+    assert not decoder.decode(np.zeros(2, np.int32), np.zeros((2, TABLES), np.uint8)).any()
+
+
+def test_quantiser_of_few_samples_decodes_each_of_them() -> None:
+    seen = samples(1, 100)
+    book = codebook.train(seen, 5, version=1, seed=1)
+    assert book.quantiser is not None
+    numbers = book.buckets(seen)
+    residuals = Encoder(book.codes, book.quantiser).encode(seen, inverse_norms(seen), numbers)
+    decoded = Decoder(book.codes, book.quantiser).decode(numbers, residuals)
+    one, other = (codes * inverse_norms(codes)[:, None] for codes in (seen, decoded))
+    assert (one * other).sum(axis=1).min() > 0.95
 
 
 def mean_cosine(book: Codebook, codes: Codes) -> float:

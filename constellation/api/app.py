@@ -4,7 +4,7 @@ from litestar import Litestar, get
 from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp
 
-from constellation.api import codebooks, content, devices, health, openapi, shards, sync, trending
+from constellation.api import codebooks, content, devices, dictionaries, health, openapi, shards, sync, trending
 from constellation.api.edge import Edge
 from constellation.api.metrics import CONTENT_TYPE
 from constellation.api.operations import described
@@ -21,6 +21,7 @@ HANDLERS = (
     devices.forget_device,
     codebooks.codebook,
     codebooks.sample,
+    dictionaries.dictionary,
     shards.stats,
     shards.shards,
     shards.info,

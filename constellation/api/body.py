@@ -9,12 +9,12 @@ from constellation import limits
 from constellation.api.form import Form
 from constellation.config import Settings
 from constellation.errors import Malformed, TooLarge
-from constellation.wire.body import decompress
+from constellation.wire.body import Body, unpack
 
 DECLARED_DIGITS_MAX = 18
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], form: Form, settings: Settings) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], form: Form, settings: Settings) -> Body:
     """The whole body, decompressed; both sizes bounded by the settings.
 
     Raises `TooLarge`, `Malformed` (also for a body that does not arrive), and what decompression raises.
@@ -28,7 +28,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], form: Form
         _count(body, size_max)
     else:
         body = await _read_rest(receive, message, size_max)
-    return decompress(body, form.encoding, settings.max_body_bytes)
+    return unpack(body, form.encoding, settings.max_body_bytes)
 
 
 def _check_declared(length: bytes | None, size_max: int) -> None:

@@ -1,6 +1,7 @@
 """The codebook, and the patterns that another one is trained on: `GET /api/v1/codebook/{version}` and `/sample`."""
 
 import asyncio
+import functools
 
 import numpy as np
 from litestar import get
@@ -9,12 +10,10 @@ from litestar.params import FromPath
 
 from constellation.api import parameters
 from constellation.api.operations import ADMISSION, described
-from constellation.api.replies import AnyRequest, Reply
+from constellation.api.replies import BYTES, AnyRequest, Reply, immutable
 from constellation.api.service import Service
-from constellation.codebook import checksum, encode
+from constellation.codebook import Codebook, checksum, encode
 from constellation.errors import Forbidden, InvalidParameter, NotFound
-
-_BYTES = "application/octet-stream"
 
 
 @get(
@@ -22,19 +21,24 @@ _BYTES = "application/octet-stream"
     opt=described(
         tag="codebook",
         summary="A codebook",
-        reply=_BYTES,
+        reply=BYTES,
         reply_text="Its file; never another for the same version.",
-        headers=("Cache-Control", "ETag"),
+        immutable=True,
         parameters=(parameters.CODEBOOK_VERSION,),
         problems=(NotFound,),
     ),
 )
-async def codebook(service: NamedDependency[Service], version: FromPath[str]) -> Reply:
+async def codebook(request: AnyRequest, service: NamedDependency[Service], version: FromPath[str]) -> Reply:
     held = service.codebook
     if version != str(held.version):
         raise NotFound(f"there is no codebook {version[:64]!r} here, only {held.version}")
-    headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{checksum(held)}"'}
-    return Reply(encode(held), _BYTES, headers)
+    return immutable(request, *_file(held))
+
+
+@functools.lru_cache(maxsize=2)
+def _file(held: Codebook) -> tuple[bytes, str]:
+    """Encoded once, and not while syncs wait for it each time that somebody asks."""
+    return encode(held), checksum(held)
 
 
 @get(
@@ -42,7 +46,7 @@ async def codebook(service: NamedDependency[Service], version: FromPath[str]) ->
     opt=described(
         tag="codebook",
         summary="Patterns drawn at random, to train a codebook on",
-        reply=_BYTES,
+        reply=BYTES,
         reply_text="Of each pattern its embedding, 384 int8, and nothing else; fewer where fewer are served.",
         headers=("Cache-Control",),
         parameters=(parameters.SAMPLE_LIMIT,),
@@ -58,4 +62,4 @@ async def sample(request: AnyRequest, service: NamedDependency[Service]) -> Repl
     for codes in service.shard.sample(limit, np.random.default_rng()):
         pieces.append(codes.tobytes())
         await asyncio.sleep(0)
-    return Reply(b"".join(pieces), _BYTES, {"Cache-Control": "no-store"})
+    return Reply(b"".join(pieces), BYTES, {"Cache-Control": "no-store"})

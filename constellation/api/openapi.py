@@ -16,6 +16,7 @@ from litestar.routes import HTTPRoute
 
 from constellation import __version__
 from constellation.api.operations import Operation, Parameter, described
+from constellation.api.parameters import IF_NONE_MATCH
 from constellation.api.replies import AnyRequest, Reply
 from constellation.api.schemas import ProblemBody
 from constellation.errors import Problem, Unavailable
@@ -31,7 +32,10 @@ _HEADERS: dict[str, Any] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 64},
     },
     "Vary": {"description": "request headers that choose the form of the reply", "schema": {"type": "string"}},
-    "Content-Encoding": {"description": "zstd when `Accept-Encoding` lists it", "schema": {"const": "zstd"}},
+    "Content-Encoding": {
+        "description": "zstd when `Accept-Encoding` lists it, with the dictionary of the request or none",
+        "schema": {"const": "zstd"},
+    },
     "Cache-Control": {"description": "how long it may be kept", "schema": {"type": "string"}},
     "ETag": {"description": "the checksum of the bytes", "schema": {"type": "string"}},
     "Retry-After": {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}},
@@ -112,15 +116,22 @@ def _describe(path: str, method: str, operation: Operation) -> dict[str, Any]:
         "operationId": f"{method}_{path.strip('/').translate(str.maketrans('/{}.', '____'))}",
         "tags": [operation.tag],
         "summary": operation.summary,
-        "parameters": [_parameter(parameter) for parameter in operation.parameters],
+        "parameters": [_parameter(parameter) for parameter in _parameters(operation)],
         "responses": {str(operation.status): _success(operation)} | _problems(operation.problems),
     }
     if operation.body is not None:
         described_["requestBody"] = {"required": True, "content": _content(operation.body, _REQUEST_TYPES)}
+    if operation.immutable:
+        described_["responses"]["304"] = {"description": "It is there already.", "headers": _headers(*_KEPT)}
     return described_
 
 
+_KEPT = ("X-Request-Id", "Cache-Control", "ETag")
 _REQUEST_TYPES = ["application/json", "application/msgpack", "application/x-msgpack"]
+
+
+def _parameters(operation: Operation) -> tuple[Parameter, ...]:
+    return (*operation.parameters, IF_NONE_MATCH) if operation.immutable else operation.parameters
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -136,7 +147,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _success(operation: Operation) -> dict[str, Any]:
     response: dict[str, Any] = {
         "description": operation.reply_text,
-        "headers": _headers("X-Request-Id", *operation.headers),
+        "headers": _headers(*(_KEPT if operation.immutable else ("X-Request-Id", *operation.headers))),
     }
     if isinstance(operation.reply, str):
         response["content"] = {operation.reply: {}}

@@ -33,7 +33,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one path. `body` and `reply` are structs, in JSON or msgpack; a `reply` that is a string is the
-    media type of a text, and None is no content."""
+    media type of a text, and None is no content. `immutable`: as `replies.immutable` answers, instead of `headers`."""
 
     summary: str
     tag: str
@@ -43,6 +43,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     parameters: tuple[Parameter, ...] = ()
     headers: tuple[str, ...] = ("Vary",)
+    immutable: bool = False
     problems: tuple[type[Problem], ...] = ()
 
 

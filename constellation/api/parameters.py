@@ -9,13 +9,13 @@ import msgspec
 from constellation import limits
 from constellation.api.operations import Parameter
 from constellation.errors import InvalidParameter
-from constellation.model import VERSION_MAX, EmbeddingFormat, SyncOptions
+from constellation.model import VERSION_MAX, EmbeddingFormat, ReplyFormat, SyncOptions
+from constellation.wire.dictionary import FIRST_ID, LAST_ID
 from constellation.wire.ids import parse_uuid
 from constellation.wire.media import Media
 
 DEFAULT_EMBEDDING: dict[Media, EmbeddingFormat] = {Media.JSON: "f32", Media.MSGPACK: "i8"}
-_EMBEDDINGS: dict[str, EmbeddingFormat] = {**{name: name for name in get_args(EmbeddingFormat)}, "compact": "i8"}
-"""`compact` without the current codebook is answered in i8, and so far with it, too."""
+_EMBEDDINGS: dict[str, ReplyFormat] = {name: name for name in (*get_args(EmbeddingFormat), "compact")}
 
 
 def _integer(minimum: int, maximum: int, default: int) -> dict[str, Any]:
@@ -26,7 +26,8 @@ SIMILAR = Parameter("similar", "similar patterns at most", _integer(0, limits.SI
 TRENDING = Parameter("trending", "trends at most", _integer(0, limits.TRENDING_MAX, limits.TRENDING_MAX))
 EMBEDDING = Parameter(
     "embedding",
-    "how embeddings are encoded in the reply; f32 in JSON and i8 in msgpack unless said",
+    "how embeddings are encoded in the reply; f32 in JSON and i8 in msgpack unless said; "
+    "compact: patterns and trends as packed blocks (docs/compact.md), with `codebook`",
     {"type": "string", "enum": list(_EMBEDDINGS)},
 )
 CODEBOOK = Parameter(
@@ -45,13 +46,31 @@ DEVICE_HEADER = Parameter(
     "header",
 )
 CODINGS = (
-    Parameter("Content-Encoding", "of the body: identity, zstd or gzip", {"type": "string"}, "header"),
-    Parameter("Accept-Encoding", "the reply is compressed when this lists zstd", {"type": "string"}, "header"),
+    Parameter(
+        "Content-Encoding",
+        "of the body: identity, gzip or zstd, which may use a dictionary that `/api/v1/info` lists",
+        {"type": "string"},
+        "header",
+    ),
+    Parameter(
+        "Accept-Encoding",
+        "the reply is compressed when this lists zstd; with the dictionary of the request, if that used one",
+        {"type": "string"},
+        "header",
+    ),
 )
+IF_NONE_MATCH = Parameter("If-None-Match", "the `ETag` of what is there already", {"type": "string"}, "header")
 CODEBOOK_VERSION = Parameter(
     "version",
     "of the codebook",
     {"type": "integer", "minimum": 1, "maximum": VERSION_MAX},
+    where="path",
+    required=True,
+)
+DICTIONARY_ID = Parameter(
+    "id",
+    "of the dictionary, as its frames name it",
+    {"type": "integer", "minimum": FIRST_ID, "maximum": LAST_ID},
     where="path",
     required=True,
 )
@@ -69,7 +88,6 @@ class TrendQuery(msgspec.Struct, frozen=True):
 def sync_options(query: bytes, reply_media: Media) -> SyncOptions:
     """The parameters of a sync. Remembered: a fleet sends the same few queries all day. Raises `InvalidParameter`."""
     given = _parse(query)
-    _whole(given, CODEBOOK, 0)
     embedding = given.get(EMBEDDING.name)
     if embedding is not None and embedding not in _EMBEDDINGS:
         raise _invalid(EMBEDDING, embedding, " | ".join(_EMBEDDINGS))
@@ -77,6 +95,7 @@ def sync_options(query: bytes, reply_media: Media) -> SyncOptions:
         similar=_whole(given, SIMILAR, limits.SIMILAR_MAX),
         trending=_whole(given, TRENDING, limits.TRENDING_MAX),
         embedding=DEFAULT_EMBEDDING[reply_media] if embedding is None else _EMBEDDINGS[embedding],
+        codebook=_whole(given, CODEBOOK, 0),
     )
 
 

@@ -12,6 +12,8 @@ from constellation.config import Settings
 from constellation.model import (
     DIM,
     ID_BYTES,
+    Accepted,
+    Applied,
     Codes,
     ContentItem,
     Context,
@@ -26,7 +28,7 @@ from constellation.wire.body import compress, decompress
 from constellation.wire.content import decode_content, encode_content
 from constellation.wire.media import Media
 from constellation.wire.reply import encode_delta
-from constellation.wire.sync import decode_sync, encode_sync
+from constellation.wire.sync import decode_sync, encode_sync, noise_bytes
 
 DEVICES = 16
 PATTERNS_PER_DEVICE = 32
@@ -52,6 +54,8 @@ def rehearse(settings: Settings) -> None:
         _sync(shard, device.to_bytes(ID_BYTES), rng, list(Media)[device % len(Media)])
     while shard.maintain():
         pass
+    for media in Media:
+        _answer_compact(shard, media)
     shard.trending(1, _NOW)
     shard.stats(_NOW)
     shard.forget(bytes(ID_BYTES), _NOW)
@@ -70,6 +74,13 @@ def _sync(shard: Shard, device_id: bytes, rng: np.random.Generator, media: Media
         applied = shard.apply(request, _NOW)
         answer = shard.answer(device_id, SyncOptions(similar=100, trending=50, embedding=form))
         compress(encode_sync(answer, applied, NEXT_SYNC, media, form))
+
+
+def _answer_compact(shard: Shard, media: Media) -> None:
+    options = SyncOptions(similar=100, trending=50, embedding="compact", codebook=shard.codebook_version)
+    answer = shard.answer(bytes(ID_BYTES), options)
+    applied = Applied(Accepted(), None, answer.global_version)
+    compress(encode_sync(answer, applied, NEXT_SYNC, media, "compact"), noise_bytes=noise_bytes(answer, media))
 
 
 def _delta(rng: np.random.Generator) -> Delta:

@@ -41,6 +41,9 @@ Base64 = Annotated[
         extra_json_schema=_pattern("|".join(f"[A-Za-z0-9+/]{{{_base64_len(size * DIM)}}}" for size in (1, 2, 4))),
     ),
 ]
+Block = Annotated[
+    str, Meta(description="of a compact reply (docs/compact.md): base64 of a block of bytes; in msgpack bin")
+]
 Embedding = Annotated[Floats | Base64, Meta(description="only the direction counts")]
 Word = Annotated[str, _utf8(limits.CONTEXT_STRING_BYTES_MAX)]
 
@@ -54,11 +57,8 @@ class Context(msgspec.Struct):
     genre_hints: Annotated[list[Word], Meta(max_length=limits.GENRE_HINTS_MAX)]
 
 
-class Pattern(msgspec.Struct):
-    """A viewing pattern."""
-
+class _Facts(msgspec.Struct, kw_only=True):
     id: Uuid
-    embedding: Embedding
     success_rate: Rate
     sample_count: Samples
     context: Context
@@ -66,9 +66,16 @@ class Pattern(msgspec.Struct):
     updated_at: UnixSeconds
 
 
-class SimilarPattern(Pattern):
-    """A pattern of another household, or a prototype of many."""
+class Pattern(_Facts, kw_only=True):
+    """A viewing pattern."""
 
+    embedding: Embedding
+
+
+class SimilarPattern(_Facts, kw_only=True):
+    """A pattern of another household, or a prototype of many. Without an embedding it has the one it had."""
+
+    embedding: Embedding | msgspec.UnsetType = msgspec.UNSET
     origin: Literal["device", "prototype"]
     quality: Annotated[float, Meta(ge=0, le=1, description="of a prototype: how far its patterns agree")] | None = None
     source_count: Annotated[int, Meta(ge=1, description="of a prototype: distinct shards")] | None = None
@@ -101,13 +108,18 @@ class SyncBody(msgspec.Struct):
 
 
 class GlobalBody(msgspec.Struct):
-    """What the others know. `reset`: `similar` is the whole list; `digest` proves a list."""
+    """What the others know.
 
-    similar: list[SimilarPattern]
-    trending: list[Trend] | None
-    global_version: Annotated[int, Meta(ge=0, le=VERSION_MAX)]
+    `reset`: `similar` is the whole list. Else what changed in the one that the device has of `local_version`: first
+    everything goes whose id is in `removed` or comes in `similar`, then `similar` is put in; what comes without an
+    embedding keeps the one it had. `trending` null: unchanged. `digest` proves the list.
+    """
+
+    similar: list[SimilarPattern] | Block
+    trending: list[Trend] | Block | None
+    global_version: Annotated[int, Meta(ge=0, le=VERSION_MAX, description="send it back as `local_version`")]
     reset: bool
-    removed: list[Uuid]
+    removed: list[Uuid] | Block
     digest: Annotated[str, Meta(extra_json_schema=_pattern("[0-9a-f]{16}"))]
 
 

@@ -9,6 +9,7 @@ from constellation.api.operations import described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.service import Service
 from constellation.federation.database import MapEntry
+from constellation.wire.dictionary import newest, packaged
 
 
 class Stats(msgspec.Struct):
@@ -67,7 +68,7 @@ class Limits(msgspec.Struct):
 
 
 class Info(msgspec.Struct):
-    """Who answers, and within which limits. A dictionary version of null: there is none yet."""
+    """Who answers, and within which limits. `dictionaries` are those that it reads, `dictionary_version` the newest."""
 
     name: str
     version: str
@@ -75,7 +76,8 @@ class Info(msgspec.Struct):
     region: str
     limits: Limits
     codebook_version: int
-    dictionary_version: int | None
+    dictionary_version: int
+    dictionaries: list[int]
 
 
 @get(
@@ -150,6 +152,7 @@ async def info(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
             region=settings.region,
             limits=held,
             codebook_version=service.codebook.version,
-            dictionary_version=None,
+            dictionary_version=newest(),
+            dictionaries=list(packaged()),
         ),
     )

@@ -4,6 +4,7 @@ import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
 
+from constellation import limits
 from constellation.api import parameters
 from constellation.api.body import read_body
 from constellation.api.form import Form, read_form
@@ -21,7 +22,8 @@ from constellation.errors import (
     WrongShard,
 )
 from constellation.wire.body import compress
-from constellation.wire.sync import decode_sync, encode_sync
+from constellation.wire.dictionary import NO_DICTIONARY
+from constellation.wire.sync import decode_sync, encode_sync, noise_bytes
 
 
 class Version(msgspec.Struct):
@@ -66,17 +68,18 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     headers = dict(request.scope["headers"])
     form = read_form(headers)
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
-    asked = decode_sync(await read_body(request.receive, headers, form, service.settings), form.media)
+    body = await read_body(request.receive, headers, form, service.settings)
+    asked = decode_sync(body.content, form.media)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
     service.admit_device(asked.device_id)
     service.admit_change()
     applied = service.shard.apply(asked, service.clock())
     # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
     position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
-    answer = service.shard.answer(asked.device_id, options)
+    answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
     payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
     await service.keeper.kept(position)
-    return _respond(payload, form)
+    return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
 
 
 @get(
@@ -101,8 +104,11 @@ def _check_device(header: bytes | None, device_id: bytes) -> None:
 _VARY = "Accept, Accept-Encoding, Content-Type"
 
 
-def _respond(payload: bytes, form: Form) -> Reply:
+def _respond(payload: bytes, form: Form, dictionary: int, noise: int) -> Reply:
+    """Who compressed a request with a dictionary can read a reply made with it; nothing else has to be negotiated."""
     media_type = form.reply_media.value
     if not form.reply_zstd:
         return Reply(payload, media_type, {"Vary": _VARY})
-    return Reply(compress(payload), media_type, {"Vary": _VARY, "Content-Encoding": "zstd"})
+    if len(payload) > limits.DICTIONARY_REPLY_BYTES_MAX:
+        dictionary = NO_DICTIONARY
+    return Reply(compress(payload, dictionary, noise), media_type, {"Vary": _VARY, "Content-Encoding": "zstd"})

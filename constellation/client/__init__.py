@@ -6,6 +6,7 @@ reply.
 """
 
 from constellation.client.blocking import SyncClient
+from constellation.client.codebooks import Codebooks
 from constellation.client.device import Client, SyncReport
 from constellation.client.failures import BadReply, Refused, SyncFailed, Unreachable, WrongDigest
 from constellation.client.transport import Transport, open_session
@@ -13,6 +14,7 @@ from constellation.client.transport import Transport, open_session
 __all__ = [
     "BadReply",
     "Client",
+    "Codebooks",
     "Refused",
     "SyncClient",
     "SyncFailed",

@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy.typing as npt
 
+from constellation.client.codebooks import Codebooks
 from constellation.client.device import Client, SyncReport
 from constellation.client.transport import open_session
 from constellation.model import Context, PatternBatch, Trend
@@ -15,13 +16,13 @@ from constellation.model import Context, PatternBatch, Trend
 class SyncClient:
     """A blocking TV; close it, or use it in a `with`. Errors and meanings are those of `Client`."""
 
-    def __init__(self, url: str, device_id: uuid.UUID, *, rng: Random | None = None) -> None:
+    def __init__(self, url: str, device_id: uuid.UUID, *, rng: Random | None = None, compact: bool = False) -> None:
         self._runner = asyncio.Runner()
-        self._client = self._runner.run(self._open(url, device_id, rng))
+        self._client = self._runner.run(self._open(url, device_id, rng, compact))
 
-    async def _open(self, url: str, device_id: uuid.UUID, rng: Random | None) -> Client:
+    async def _open(self, url: str, device_id: uuid.UUID, rng: Random | None, compact: bool) -> Client:
         self._session = open_session()
-        return Client(url, device_id, self._session, rng=rng)
+        return Client(url, device_id, self._session, rng=rng, codebooks=Codebooks() if compact else None)
 
     def __enter__(self) -> "SyncClient":
         return self

@@ -1,7 +1,9 @@
 """One TV: what it learned, what it received, and the sync that exchanges them with a shard.
 
 One delta is in flight at a time, as bytes under one sequence, and is sent unchanged until it is answered, over failed
-syncs too: so the shard applies it exactly once. Clock, randomness and HTTP session are the caller's.
+syncs too: so the shard applies it exactly once. It is compressed with the newest dictionary, which the shard takes as
+leave to answer with it; a shard that does not know it gets the same delta without, and all that follow. Clock,
+randomness and HTTP session are the caller's.
 """
 
 import asyncio
@@ -15,20 +17,27 @@ from typing import NamedTuple
 import aiohttp
 import numpy.typing as npt
 
+from constellation.client.codebooks import Codebooks
 from constellation.client.failures import BadReply, Refused, WrongDigest
 from constellation.client.learned import Changes, Learned, Pattern, Told, quantise
 from constellation.client.received import Received
 from constellation.client.transport import Transport
-from constellation.errors import Problem
+from constellation.errors import Problem, UnknownDictionary
 from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX
 from constellation.model import Accepted, Context, PatternBatch, Trend
 from constellation.wire.body import compress
+from constellation.wire.compact import Held
+from constellation.wire.dictionary import NO_DICTIONARY, newest
 from constellation.wire.media import Media
 from constellation.wire.reply import Reply, decode_reply, encode_delta
 
 SYNC_PATH = "/api/v1/sync"
 ROUNDS_MAX = 8
 """Different deltas that one sync tries before it gives up: a refused one is made smaller or gets a new sequence."""
+LOOK_EVERY = 32
+"""Syncs without a compact reply until a TV asks the shard which codebook it uses: some hours."""
+LOOK_SOON = 1
+"""The same after a reply in int8 though it asked for a compact one: the codebook has probably changed."""
 
 _PATTERN_PATH = re.compile(r"delta\.patterns_(added|updated)\[(\d+)\]")
 
@@ -43,11 +52,11 @@ class SyncReport(NamedTuple):
 
 
 class _Flight(NamedTuple):
-    """One delta under way."""
+    """One delta under way; `content` before compression."""
 
     sequence: int
     changes: Changes
-    body: bytes
+    content: bytes
 
 
 class Client:
@@ -62,7 +71,9 @@ class Client:
         rng: Random | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        codebooks: Codebooks | None = None,
     ) -> None:
+        """With codebooks replies come compact, where patterns have handles instead of ids; else in int8."""
         self.learned = Learned()
         self.received = Received()
         self.next_sync_s = 0.0
@@ -72,6 +83,11 @@ class Client:
         self._sequence = int(clock() * 1000)
         self._added_max = ADDED_PER_DELTA_MAX
         self._changed_max = CHANGED_PER_DELTA_MAX
+        self._dictionary = newest()
+        self._session, self._codebooks = session, codebooks
+        self._held: Held | None = None
+        self._look_in = 0
+        """Syncs until the shard is asked for its codebook."""
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
         self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep)
@@ -126,25 +142,57 @@ class Client:
         Raises `SyncFailed`: `Unreachable` or `BadReply` (the delta stays in flight), `Refused` or `WrongDigest`.
         """
         async with self._syncing:
+            await self._look()
             for _ in range(ROUNDS_MAX):
                 flight = self._flight = self._flight or self._prepare()
+                body = compress(flight.content, self._dictionary)
                 try:
-                    answered = await self._transport.post(flight.body, self._headers)
+                    answered = await self._transport.post(body, self._headers, self._parameters())
                 except Refused as refused:
+                    if refused.code == UnknownDictionary.code and self._dictionary:
+                        self._dictionary = NO_DICTIONARY
+                        continue
                     self._flight = None
                     self._yield_to(refused, flight)
                     continue
-                reply = _decode(answered.body)
+                reply = self._decode(answered.body)
                 self._flight = None
                 if self._settle(flight, reply):
-                    return SyncReport(reply.accepted, answered.attempts, len(flight.body), answered.bytes_down)
+                    return SyncReport(reply.accepted, answered.attempts, len(body), answered.bytes_down)
             raise Refused(200, {"code": "unsettled", "detail": f"no delta was settled in {ROUNDS_MAX} rounds"})
+
+    async def _look(self) -> None:
+        """Get the codebook that the shard uses, at first and when replies have not been compact for a while."""
+        if self._codebooks is None:
+            return
+        if self._look_in == 0:
+            self._held = await self._codebooks.current(self.shard_url, self._session)
+            self._look_in = LOOK_EVERY
+        self._look_in -= 1
+
+    def _parameters(self) -> dict[str, str]:
+        return {} if self._held is None else {"embedding": "compact", "codebook": str(self._held.version)}
+
+    def _decode(self, body: bytes) -> Reply:
+        """Raises `BadReply`; the next sync goes without a codebook then."""
+        try:
+            reply = decode_reply(body, Media.MSGPACK, self._held)
+        except Problem as problem:
+            if self._held is not None and self._codebooks is not None:
+                self._codebooks.forget(self._held.version)
+                self._held = None
+            raise BadReply(problem.detail) from problem
+        if reply.compact:
+            self._look_in = LOOK_EVERY
+        elif self._held is not None:
+            self._look_in = min(self._look_in, LOOK_SOON)
+        return reply
 
     def _prepare(self) -> _Flight:
         self._sequence += 1
         changes = self.learned.changes(self._added_max, self._changed_max)
         delta = self.learned.delta(changes, self.received.version, self._sequence)
-        return _Flight(self._sequence, changes, compress(encode_delta(self._device_id, delta, Media.MSGPACK, "i8")))
+        return _Flight(self._sequence, changes, encode_delta(self._device_id, delta, Media.MSGPACK, "i8"))
 
     def _settle(self, flight: _Flight, reply: Reply) -> bool:
         """Take a reply; False if the delta has to go again under another sequence, or the list has to come whole."""
@@ -189,10 +237,3 @@ class Client:
         if max(added, changed) <= 1:
             raise refused
         self._added_max, self._changed_max = max(1, added // 2), max(1, changed // 2)
-
-
-def _decode(body: bytes) -> Reply:
-    try:
-        return decode_reply(body, Media.MSGPACK)
-    except Problem as problem:
-        raise BadReply(problem.detail) from problem

@@ -6,6 +6,7 @@ of it is ever uploaded.
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from constellation.client.failures import WrongDigest
 from constellation.digest import answer_digest
@@ -26,12 +27,13 @@ class Received:
     def take(self, reply: Reply) -> None:
         """Replace the list (`reset`) or patch it. Raises `WrongDigest`."""
         kept = np.empty(0, np.int64) if reply.reset else _kept(self.similar, reply)
-        similar = reply.similar if reply.reset else _patched(self.similar, kept, reply.similar)
+        came = reply.similar if reply.whole.all() else _with_embeddings(reply, self.similar)
+        similar = came if reply.reset else _joined(self.similar.take(kept), came)
         digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
         if digest != reply.digest:
             raise WrongDigest(f"digest: expected {reply.digest}, the list of {len(similar)} patterns has {digest}")
-        came = np.array([origin == "prototype" for origin in reply.origins], np.bool_)
-        self.similar, self.is_prototype = similar, np.concatenate([self.is_prototype[kept], came])
+        are_prototypes = np.array([origin == "prototype" for origin in reply.origins], np.bool_)
+        self.similar, self.is_prototype = similar, np.concatenate([self.is_prototype[kept], are_prototypes])
         self.version = reply.global_version
         if reply.trending is not None:
             self.trending = reply.trending
@@ -43,15 +45,27 @@ def _kept(old: PatternBatch, reply: Reply) -> npt.NDArray[np.int64]:
     return np.flatnonzero(~np.isin(_keys(old.ids), gone))
 
 
-def _patched(old: PatternBatch, kept: npt.NDArray[np.int64], changed: PatternBatch) -> PatternBatch:
+def _with_embeddings(reply: Reply, old: PatternBatch) -> PatternBatch:
+    """What came, with the embeddings that are held of what is not whole. Raises `WrongDigest` if one is not."""
+    place_of = {pattern_id.tobytes(): place for place, pattern_id in enumerate(old.ids)}
+    codes = reply.similar.codes.copy()
+    for i in np.flatnonzero(~reply.whole).tolist():
+        place = place_of.get(reply.similar.ids[i].tobytes())
+        if place is None:
+            raise WrongDigest(f"global.similar[{i}] has no embedding and is not in the list of {len(old)} patterns")
+        codes[i] = old.codes[place]
+    return replace(reply.similar, codes=codes)
+
+
+def _joined(old: PatternBatch, came: PatternBatch) -> PatternBatch:
     return PatternBatch(
-        ids=np.concatenate([old.ids[kept], changed.ids]),
-        codes=np.concatenate([old.codes[kept], changed.codes]),
-        rates=np.concatenate([old.rates[kept], changed.rates]),
-        counts=np.concatenate([old.counts[kept], changed.counts]),
-        created_at=np.concatenate([old.created_at[kept], changed.created_at]),
-        updated_at=np.concatenate([old.updated_at[kept], changed.updated_at]),
-        contexts=[old.contexts[row] for row in kept] + changed.contexts,
+        ids=np.concatenate([old.ids, came.ids]),
+        codes=np.concatenate([old.codes, came.codes]),
+        rates=np.concatenate([old.rates, came.rates]),
+        counts=np.concatenate([old.counts, came.counts]),
+        created_at=np.concatenate([old.created_at, came.created_at]),
+        updated_at=np.concatenate([old.updated_at, came.updated_at]),
+        contexts=old.contexts + came.contexts,
     )
 
 

@@ -8,7 +8,8 @@ import asyncio
 import email.utils
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -73,20 +74,26 @@ class Transport:
 
     async def get(self) -> Answered:
         """As `post`."""
-        return await self._send("GET", None, {})
+        return await self._send("GET", None, {}, {})
 
-    async def post(self, body: bytes, headers: dict[str, str]) -> Answered:
+    async def post(
+        self, body: bytes, headers: dict[str, str], parameters: Mapping[str, str] = MappingProxyType({})
+    ) -> Answered:
         """Send until answered. Raises `Refused`, or `Unreachable` after `ATTEMPTS_MAX` attempts."""
-        return await self._send("POST", body, headers)
+        return await self._send("POST", body, headers, parameters)
 
-    async def _send(self, method: str, body: bytes | None, headers: dict[str, str]) -> Answered:
+    async def _send(
+        self, method: str, body: bytes | None, headers: dict[str, str], parameters: Mapping[str, str]
+    ) -> Answered:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             wait_s = 0.0
             try:
-                async with self._session.request(method, self._url, data=body, headers=headers) as response:
+                async with self._session.request(
+                    method, self._url, data=body, headers=headers, params=parameters
+                ) as response:
                     content = await response.read()
                 if 200 <= response.status < 300:
-                    self._url = str(response.url)
+                    self._url = str(response.url.without_query_params(*parameters))
                     return Answered(_plain(response, content), len(content), attempt)
                 if response.status not in _TRANSIENT:
                     raise Refused(response.status, _problem(response, content))

@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 
 from constellation import catalogue
-from constellation.client import Client, Unreachable, open_session
+from constellation.client import Client, Codebooks, Unreachable, open_session
 from constellation.fleet import content, films, rounds, screen
 from constellation.fleet.relevance import Relevance, measure
 from constellation.fleet.traffic import Tally, Traffic
@@ -100,12 +100,13 @@ async def _post_content(plan: Plan, session: aiohttp.ClientSession, world: films
 
 def _build(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> list[Tv]:
     """All TVs, each with a generator and an id of its own; the seed decides both."""
-    jitter, tvs = random.Random(plan.seed), []
+    jitter, codebooks, tvs = random.Random(plan.seed), Codebooks(), []
     with screen.progress(console) as bar:
         for number in bar.track(range(plan.devices), description="furnishing households"):
             rng = np.random.default_rng([plan.seed, number])
             device_id = uuid.UUID(bytes=rng.bytes(16), version=4)
-            tvs.append(Tv(world, Client(plan.urls[number % len(plan.urls)], device_id, session, rng=jitter), rng))
+            url = plan.urls[number % len(plan.urls)]
+            tvs.append(Tv(world, Client(url, device_id, session, rng=jitter, codebooks=codebooks), rng))
     return tvs
 
 

@@ -5,18 +5,28 @@ Part of `shard.shard`.
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
 from constellation.codebook import Codebook
 from constellation.config import Settings
+from constellation.model import Codes, Quantised, Rows
 from constellation.rounds import BOUNDS, FederationResult, Partial, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
+from constellation.shard.quantising import Quantising
 from constellation.shard.tables import Tables
 from kernels.trends import HOURS
 
 NO_TRENDS = TrendCounts([], np.empty(0, np.int64), np.empty((HOURS, 0), np.uint32))
+
+
+class Group(NamedTuple):
+    """All patterns under one codebook; without a quantiser nothing can be told by it."""
+
+    buckets: Buckets
+    quantising: Quantising | None
 
 
 class Federating:
@@ -31,37 +41,46 @@ class Federating:
     @property
     def version(self) -> int:
         """Of the newest codebook under which every pattern is in its bucket; 0 if there is none."""
-        return max((buckets.codebook.version for buckets in self._groups if buckets.complete), default=0)
+        return max((buckets.codebook.version for buckets, _ in self._groups if buckets.complete), default=0)
 
     @property
     def bytes_resident(self) -> int:
-        return sum(buckets.bytes_resident for buckets in self._groups)
+        return sum(part.bytes_resident for group in self._groups for part in group if part is not None)
 
     def use(self, codebook: Codebook) -> None:
         """Group by this codebook too; once it is done, by it alone from the next one on."""
-        if any(buckets.codebook.version == codebook.version for buckets in self._groups):
+        if any(buckets.codebook.version == codebook.version for buckets, _ in self._groups):
             return
-        self._keep([buckets for buckets in self._groups if buckets.codebook.version == self.version])
+        self._keep([group for group in self._groups if group.buckets.codebook.version == self.version])
         self._groups.append(self._grouped_by(codebook))
 
     @contextmanager
     def counted_anew(self, *devices: int) -> Iterator[None]:
         """The patterns of these devices change within."""
         rows = np.array(devices, np.int32)
-        for buckets in self._groups:
+        for buckets, _ in self._groups:
             buckets.leave(rows)
         yield
-        for buckets in self._groups:
+        for buckets, _ in self._groups:
             buckets.enter(rows)
 
     def settle(self) -> bool:
         """One step of grouping; True if more are waiting."""
-        return any([buckets.settle() for buckets in self._groups])
+        waiting = [buckets.settle() for buckets, _ in self._groups]
+        waiting += [quantising.settle() for _, quantising in self._groups if quantising is not None]
+        return any(waiting)
+
+    def quantised(self, codebook_version: int, rows: Rows, codes: Codes) -> Quantised | None:
+        """Patterns and prototypes (n,) with codes (n, 384), by this codebook; None if it is not the current one."""
+        for buckets, quantising in self._groups:
+            if quantising is not None and buckets.codebook.version == codebook_version == self.version:
+                return quantising.of(rows, codes)
+        return None
 
     def partial(
         self, number: int, map_epoch: int, codebook_version: int, group_key: bytes
     ) -> Generator[None, None, Partial | None]:
-        for buckets in self._groups:
+        for buckets, _ in self._groups:
             if buckets.complete and buckets.codebook.version == codebook_version:
                 given = yield from give(self._tables, buckets, group_key)
                 names = self._shard_id, self._region, number, map_epoch, codebook_version
@@ -70,19 +89,26 @@ class Federating:
 
     def publish(self, result: FederationResult, given: Partial | None) -> None:
         """Prototypes and trends of a round; groups under older codebooks are done with."""
-        self._keep([buckets for buckets in self._groups if buckets.codebook.version >= result.codebook_version])
+        self._keep([group for group in self._groups if group.buckets.codebook.version >= result.codebook_version])
         self._tables.prototypes.put(result.prototypes, result.at)
+        for _, quantising in self._groups:
+            if quantising is not None:
+                quantising.forget(self._tables.prototypes.rows)
         if given is None:
             self._tables.trends.publish(result, NO_TRENDS, result.hour)
         else:
             self._tables.trends.publish(result, given.trends, given.hour)
 
-    def _grouped_by(self, codebook: Codebook) -> Buckets:
-        return Buckets(codebook, self._tables.devices, self._tables.patterns, BOUNDS[self._sharing])
+    def _grouped_by(self, codebook: Codebook) -> Group:
+        patterns = self._tables.patterns
+        buckets = Buckets(codebook, self._tables.devices, patterns, BOUNDS[self._sharing])
+        return Group(buckets, Quantising(buckets, codebook.quantiser, patterns) if codebook.quantiser else None)
 
-    def _keep(self, wanted: list[Buckets]) -> None:
+    def _keep(self, wanted: list[Group]) -> None:
         """These groups alone; all of them, if these are none."""
-        for buckets in self._groups if wanted else []:
-            if buckets not in wanted:
-                buckets.close()
+        for group in self._groups if wanted else []:
+            if group not in wanted:
+                group.buckets.close()
+                if group.quantising is not None:
+                    group.quantising.close()
         self._groups = wanted or self._groups

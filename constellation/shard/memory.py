@@ -14,11 +14,16 @@ def column(rows: int, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
 
 
 class Rows:
-    """Which rows of a set of columns are in use: the lowest never used ones, or freed ones, are handed out."""
+    """Which rows of a set of columns are in use: the lowest never used ones, or freed ones, are handed out.
 
-    def __init__(self, capacity: int) -> None:
+    The last `rest` freed rows are kept back as long as there are others, so that who remembers a row finds in it what
+    was there.
+    """
+
+    def __init__(self, capacity: int, rest: int = 0) -> None:
         self._free: npt.NDArray[np.int32] = column(capacity, np.int32)
-        self._freed = 0
+        self._rest = rest
+        self._oldest, self._freed = 0, 0
         self.high = 0
         """Rows below this one were in use at some time."""
 
@@ -27,23 +32,26 @@ class Rows:
 
     def take(self) -> int:
         """A row that is not in use; there must be one."""
-        if self._freed:
-            self._freed -= 1
-            return int(self._free[self._freed])
-        assert self.high < len(self._free)
+        if self._freed > self._rest or self.high == len(self._free):
+            return int(self._freed_rows(1)[0])
         self.high += 1
         return self.high - 1
 
     def take_many(self, n: int) -> npt.NDArray[np.int32]:
         """n rows (n,) int32 that are not in use; there must be so many."""
-        freed = min(n, self._freed)
-        self._freed -= freed
+        unused = len(self._free) - self.high
+        freed = max(min(n, self._freed - self._rest), n - unused, 0)
         first = self.high
         self.high += n - freed
-        assert self.high <= len(self._free)
-        fresh = np.arange(first, self.high, dtype=np.int32)
-        return np.concatenate((self._free[self._freed : self._freed + freed], fresh))
+        return np.concatenate((self._freed_rows(freed), np.arange(first, self.high, dtype=np.int32)))
 
     def give_back(self, row: int) -> None:
-        self._free[self._freed] = row
+        self._free[(self._oldest + self._freed) % len(self._free)] = row
         self._freed += 1
+
+    def _freed_rows(self, n: int) -> npt.NDArray[np.int32]:
+        """The n that were freed first."""
+        assert n <= self._freed
+        rows = self._free[(self._oldest + np.arange(n)) % len(self._free)]
+        self._oldest, self._freed = (self._oldest + n) % len(self._free), self._freed - n
+        return rows

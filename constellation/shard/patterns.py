@@ -7,14 +7,16 @@ device's rows are chained. The key table finds a row by (device row, pattern id)
 import numpy as np
 import numpy.typing as npt
 
-from constellation.limits import WEIGHT_COUNT_CAP
+from constellation.limits import FREED_ROWS_KEPT, WEIGHT_COUNT_CAP
 from constellation.model import DIM, ID_BYTES, Ids, PatternBatch, Rows
 from constellation.shard import memory
 from constellation.shard.contexts import WORDS, ContextTable, Words
+from constellation.shard.revisions import BYTES_PER_ROW as REVISION_BYTES
+from constellation.shard.revisions import Revisions
 from kernels.codes import inverse_norms
 from kernels.keytable import KeyTable
 
-BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 + 8 + 4 + 4 + 4 + 13
+BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 + 8 + 4 + 4 + 4 + REVISION_BYTES + 13
 """Columns and key table, without the index."""
 
 
@@ -22,7 +24,7 @@ class Patterns:
     """Columns of up to `capacity` patterns."""
 
     def __init__(self, capacity: int, seed: int) -> None:
-        self.rows = memory.Rows(capacity)
+        self.rows = memory.Rows(capacity, rest=FREED_ROWS_KEPT)
         self.codes = memory.column(capacity, np.int8, DIM)
         self.inverse = memory.column(capacity, np.float32)
         self.ids = memory.column(capacity, np.uint8, ID_BYTES)
@@ -35,12 +37,13 @@ class Patterns:
         self.words = memory.column(capacity, np.uint16, WORDS)
         self.entered = memory.column(capacity, np.int64)
         self.changed_version = memory.column(capacity, np.int64)
+        self.revisions = Revisions(capacity)
         self.credited_item = memory.column(capacity, np.int32)
         self.credited_samples = memory.column(capacity, np.uint32)
         self.credited_hour = memory.column(capacity, np.uint32)
         self.contexts = ContextTable()
-        self.derived: list[Rows] = []
-        """Columns of others, (capacity,) int32, that follow from the code: 0 in a row that was written."""
+        self.derived: list[npt.NDArray[np.integer]] = []
+        """Columns of others, of `capacity` or more integers, that follow from the code: 0 in a row that was written."""
         self._keys = KeyTable(self.devices, self.ids, seed)
 
     def __len__(self) -> int:
@@ -57,6 +60,7 @@ class Patterns:
     def new_row(self, device: int, pattern_id: Ids, entered: int) -> int:
         """A row for a pattern that the device does not have yet; the caller writes it and chains it."""
         row = self.rows.take()
+        self.revisions.born(slice(row, row + 1))
         self.ids[row] = pattern_id
         self.devices[row] = device
         self.words[row] = 0
@@ -69,6 +73,7 @@ class Patterns:
     def new_rows(self, devices: Rows, ids: Ids, entered: npt.NDArray[np.int64]) -> Rows:
         """Rows (n,) for patterns that the devices (n,) do not have yet; the caller writes and chains them."""
         rows = self.rows.take_many(len(devices))
+        self.revisions.born(rows)
         self.ids[rows] = ids
         self.devices[rows] = devices
         self.entered[rows] = entered
@@ -88,6 +93,7 @@ class Patterns:
         self.created_at[row] = batch.created_at[i]
         self.updated_at[row] = batch.updated_at[i]
         self.changed_version[row] = version
+        self.revisions.written(slice(row, row + 1))
 
     def drop_row(self, row: int) -> None:
         """Give the row back; the caller has taken it out of its chain and of the index."""

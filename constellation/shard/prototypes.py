@@ -1,19 +1,27 @@
 """The prototypes of the last round: candidates beside the patterns of devices. Part of `shard.shard`.
 
-There are at most as many as a codebook has centroids, so a question looks at all of them. Among rows of patterns,
-prototype i goes by the row -1 - i.
+There are at most as many as a codebook has centroids, so a question looks at all of them. Each id has a number as long
+as rounds bring it, and some time longer; among rows of patterns, prototype number i goes by the row -1 - i.
 """
 
 import numpy as np
 
 from constellation import rounds
-from constellation.model import DIM, Backing, PatternBatch, Rows
+from constellation.codebook import SIZE_MAX
+from constellation.limits import FREED_ROWS_KEPT
+from constellation.model import DIM, ID_BYTES, Backing, PatternBatch, Rows
+from constellation.shard import memory
+from constellation.shard.revisions import Revisions
 from constellation.shard.similarity import Cosines, Vector
 from kernels.codes import inverse_norms
 from kernels.scan import scan_top_k
 
 _DEVICES_MIN = 2
 """Behind a prototype that is served: one device alone would get back what it gave."""
+
+
+CAPACITY = 2 * SIZE_MAX + FREED_ROWS_KEPT
+"""Numbers of prototypes: of one round, and of the next."""
 
 
 class PrototypeTable:
@@ -25,9 +33,20 @@ class PrototypeTable:
         self._backing: list[Backing] = []
         self._inverse = np.empty(0, np.float32)
         self._best = np.empty(0, np.int32)
+        self._rows = memory.Rows(CAPACITY, rest=FREED_ROWS_KEPT)
+        self._number_of: dict[bytes, int] = {}
+        self._numbers = np.empty(0, np.int32)
+        self._place_of = memory.column(CAPACITY, np.int32)
+        self.ids = memory.column(CAPACITY, np.uint8, ID_BYTES)
+        self.revisions = Revisions(CAPACITY)
 
     def __len__(self) -> int:
         return len(self._backing)
+
+    @property
+    def rows(self) -> Rows:
+        """Of all that are served."""
+        return -1 - self._numbers
 
     def put(self, found: rounds.Prototypes, at: int) -> None:
         """Those of a round of `at` (unix seconds), in place of all before."""
@@ -45,10 +64,11 @@ class PrototypeTable:
         columns = (found.quality[served], found.sources[served], found.devices[served])
         self._backing = [Backing(*of) for of in zip(*(column.tolist() for column in columns), strict=True)]
         self._best = np.lexsort((served, -found.devices[served])).astype(np.int32)
+        self._number([pattern_id.tobytes() for pattern_id in self._patterns.ids])
 
     def best(self, k: int) -> Rows:
         """Rows of up to k prototypes, those of the most devices first."""
-        return -1 - self._best[:k]
+        return -1 - self._numbers[self._best[:k]]
 
     def nearest(self, query: Vector, k: int) -> tuple[Rows, Cosines]:
         """Rows of the min(k, len(self)) most like a code (384,) int8, best first, and their cosines."""
@@ -57,16 +77,32 @@ class PrototypeTable:
         everyone = np.arange(len(self), dtype=np.int32)
         norm = inverse_norms(query.reshape(1, DIM))[0]
         rows, cosines = scan_top_k(self._patterns.codes, self._inverse, everyone, query, norm, k)
-        return -1 - rows, cosines
+        return -1 - self._numbers[rows], cosines
 
     def put_into(self, answer: PatternBatch, rows: Rows) -> dict[int, Backing]:
         """Write the prototypes among `rows` (n,) over the answer's patterns (n,); what backs them, by their place."""
         places = np.flatnonzero(rows < 0)
         if not len(places) or self._patterns is None:
             return {}
-        mine = -1 - rows[places]
+        mine = self._place_of[-1 - rows[places]]
         for name in ("ids", "codes", "rates", "counts", "created_at", "updated_at"):
             getattr(answer, name)[places] = getattr(self._patterns, name)[mine]
         for place, i in zip(places.tolist(), mine.tolist(), strict=True):
             answer.contexts[place] = self._patterns.contexts[i]
         return {place: self._backing[i] for place, i in zip(places.tolist(), mine.tolist(), strict=True)}
+
+    def _number(self, ids: list[bytes]) -> None:
+        """The ids that are served keep their numbers, or get one; all of them are written anew."""
+        known, self._number_of = self._number_of, {}
+        for pattern_id in ids:
+            number = known.pop(pattern_id, -1)
+            if number < 0:
+                number = self._rows.take()
+                self.ids[number] = np.frombuffer(pattern_id, np.uint8)
+                self.revisions.born(slice(number, number + 1))
+            self._number_of[pattern_id] = number
+        for number in known.values():
+            self._rows.give_back(number)
+        self._numbers = np.array(list(self._number_of.values()), np.int32)
+        self._place_of[self._numbers] = np.arange(len(ids))
+        self.revisions.written(self._numbers)

@@ -141,6 +141,7 @@ class Restoring:
         patterns.created_at[at] = batch.created_at
         patterns.updated_at[at] = batch.updated_at
         patterns.changed_version[at] = came.versions
+        patterns.revisions.written(rows)
         patterns.credited_item[at] = self._items(came.items)
         patterns.credited_samples[at] = came.item_samples
         patterns.credited_hour[at] = came.item_hours

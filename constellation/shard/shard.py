@@ -22,14 +22,18 @@ from constellation.model import (
     Codes,
     ContentItem,
     Delta,
+    Quantised,
+    Rows,
     ShardStats,
     SyncOptions,
     SyncRequest,
     Trend,
 )
 from constellation.records import Change, Forgotten, Piece, TrendCells
+from constellation.rounding import compact_digest
 from constellation.rounds import FederationResult, Partial
 from constellation.shard.asking import Asking
+from constellation.shard.cursors import Listed
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.federating import Federating
 from constellation.shard.moving import Mask, Moving
@@ -41,6 +45,8 @@ from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
 from constellation.shard.tombstones import KEY_BYTES, Tombstones
 
+VERSIONS_UNWRITTEN_MAX = 1 << 20
+"""So many answers may have been told under a version of their own since the last one that was written down."""
 LOOKED_AT_PER_STEP = 100_000
 """Devices whose last sync one step of `expire` looks at: 0.1 ms."""
 
@@ -60,7 +66,7 @@ class Shard:
         self._tables = tables
         self._devices, self._patterns, self._index = tables.devices, tables.patterns, tables.index
         self._content, self._trends = tables.content, tables.trends
-        self._prototypes, self._changes = tables.prototypes, tables.changes
+        self._prototypes, self._changes, self._cursors = tables.prototypes, tables.changes, tables.cursors
         self._tombstones = Tombstones(tombstone_key or secrets.token_bytes(KEY_BYTES))
         self._taking = Taking(settings, tables)
         self._asking = Asking(settings, tables)
@@ -68,7 +74,7 @@ class Shard:
         self._federating = Federating(settings, tables, codebook or default_codebook())
         self._moving = Moving(settings, tables, self._tombstones, self._taking, self._restoring, self._federating)
         self._ttl_s = settings.device_ttl_days * DAY_S
-        self._version = self._version_at(now)
+        self._version = self._started_at = self._version_at(now)
         self._expired_to = 0
         self.change: Change | None = None
         """What the last call that can change something changed, to be written down; or None."""
@@ -114,13 +120,42 @@ class Shard:
         self.change = self._changes.take(self._version)
         return device, accepted
 
-    def answer(self, device_id: bytes, options: SyncOptions) -> Answer:
-        """What the device learns from the others; it need not be known."""
-        rows = self._asking.similar(self._devices.find(device_id), options.similar)
-        similar = self._patterns.gather(rows)
-        prototypes = self._prototypes.put_into(similar, rows)
-        digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
-        return Answer(similar, self._trends.top(options.trending), self._version, digest, prototypes)
+    def answer(self, device_id: bytes, options: SyncOptions, local_version: int | None = None) -> Answer:
+        """What the device learns from the others; it need not be known.
+
+        If `local_version` is that of the last answer to the device, or of the one before the last, and both were asked
+        for with these options: what is different in that one. Else, or if it is not remembered: everything.
+        """
+        device = self._devices.find(device_id)
+        rows = self._asking.similar(device, options.similar)
+        trends = self._trends.top(options.trending)
+        whole = self._patterns.gather(rows)
+        backing = self._prototypes.put_into(whole, rows)
+        quantised = self._quantised(options, rows, whole.codes)
+        compact = quantised is not None
+        listed = Listed(rows, hash(tuple(trends)), hash((options, compact)), by_handle=compact)
+        news = self._cursors.tell(device, listed, local_version)
+        if news and local_version == self._version:
+            self._version += 1  # the device has another list under this one
+        self._cursors.sent(device, self._version)
+        revisions = whole.rates, whole.counts, whole.updated_at
+        return Answer(
+            similar=whole if news.reset else whole.take(news.places),
+            trending=trends if news.trends else None,
+            global_version=self._version,
+            digest=compact_digest(news.listed, *revisions) if quantised else answer_digest(whole.ids, *revisions),
+            reset=news.reset,
+            handles=news.handles,
+            whole=news.whole,
+            gone=news.gone,
+            removed=news.removed,
+            prototypes={i: backing[place] for i, place in enumerate(news.places.tolist()) if place in backing},
+            quantised=quantised and quantised.take(news.places),
+        )
+
+    def _quantised(self, options: SyncOptions, rows: Rows, codes: Codes) -> Quantised | None:
+        """The embeddings of a compact answer; None if it cannot be one, or is not asked for."""
+        return self._federating.quantised(options.codebook, rows, codes) if options.embedding == "compact" else None
 
     def trending(self, limit: int, now: float, region: str | None = None) -> list[Trend]:
         """The best items of a region, "global" for all, by default the shard's own; none of one that is not known."""
@@ -198,6 +233,7 @@ class Shard:
         self._trends.hour(now)
         with self._federating.counted_anew(device):
             self._taking.forget(device)
+        self._cursors.forget(device)
         sequence = int(self._devices.sequence[device])
         device_id = self._devices.ids[device].tobytes()
         self._devices.drop(device, int(now))
@@ -242,6 +278,8 @@ class Shard:
 
     def restored(self) -> Iterator[None]:
         """Make what was restored ready to be asked, in steps of a few milliseconds."""
+        if self._version > self._started_at:  # the clock was set back: only this keeps the version above what was told
+            self._version += VERSIONS_UNWRITTEN_MAX
         return self._restoring.finish()
 
     def content(self, content_id: str) -> ContentItem:
@@ -324,5 +362,6 @@ class Shard:
             self._patterns.rows.high * BYTES_PER_PATTERN
             + self._federating.bytes_resident
             + self._devices.rows.high * BYTES_PER_DEVICE
+            + self._cursors.bytes_resident
             + self._index.bytes_resident
         )

@@ -5,6 +5,7 @@ from constellation.limits import ADDED_PER_DELTA_MAX, CONTENT_ITEMS_MAX
 from constellation.shard.best_known import BestKnown
 from constellation.shard.changes import Changes
 from constellation.shard.content import Content
+from constellation.shard.cursors import Cursors
 from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
 from constellation.shard.prototypes import PrototypeTable
@@ -25,4 +26,5 @@ class Tables:
         self.content = Content(CONTENT_ITEMS_MAX)
         self.trends = Trends(CONTENT_ITEMS_MAX, settings.region, shares_own=settings.sharing != "aggregates")
         self.prototypes = PrototypeTable(settings.serve_threshold)
+        self.cursors = Cursors(settings, self.patterns, self.prototypes)
         self.changes = Changes(self.devices, self.patterns, self.content, self.trends)

@@ -181,6 +181,7 @@ class Taking:
         merge_rates(patterns.rates, patterns.counts, rows, updates.rates[there], samples, SAMPLE_COUNT_MAX)
         patterns.updated_at[rows] = moment.now_s
         patterns.changed_version[rows] = moment.version
+        patterns.revisions.changed(rows)
         for row, count in zip(rows.tolist(), samples.tolist(), strict=True):
             learned.note(row, count)
         return len(rows)

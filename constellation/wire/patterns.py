@@ -10,7 +10,7 @@ from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, UnsetType
 from msgspec.structs import astuple, replace
 
 from constellation import limits
@@ -55,10 +55,10 @@ class PatternBody(Struct, Generic[Id, Embedding]):
 
 
 class WrittenPattern(Struct):
-    """One pattern as it is sent."""
+    """One pattern as it is sent; UNSET is left out."""
 
     id: str | bytes
-    embedding: bytes | Raw
+    embedding: bytes | Raw | UnsetType
     success_rate: float
     sample_count: int
     context: Context
@@ -67,11 +67,10 @@ class WrittenPattern(Struct):
 
 
 Written = TypeVar("Written", bound=WrittenPattern)
-AnyPattern: TypeAlias = PatternBody[str, JsonEmbedding] | PatternBody[Raw, MsgpackEmbedding]
 
 
-def read_patterns(bodies: Sequence[AnyPattern], path: str, refuse: Refusal) -> PatternBatch:
-    """Columns of n patterns; `path` is that of their list."""
+def read_patterns(bodies: Sequence[Struct], path: str, refuse: Refusal) -> PatternBatch:
+    """Columns of n patterns, whose fields begin with those of `PatternBody`; `path` is that of their list."""
     if not bodies:
         return replace(_NO_PATTERNS, contexts=[])
     at = path + "[{}]."

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeAlias
 import msgspec
 import numpy as np
 import xxhash
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 from msgspec.structs import astuple, replace
 
 from constellation import limits
@@ -25,11 +25,15 @@ from constellation.model import (
     Ids,
     NextSync,
     PatternBatch,
+    Quantised,
     RateUpdates,
+    ReplyFormat,
     SyncRequest,
     Trend,
 )
-from constellation.wire.ids import NO_IDS, read_id, read_ids
+from constellation.residuals import TABLES
+from constellation.wire import compact
+from constellation.wire.ids import NO_IDS, read_id, read_ids, write_ids
 from constellation.wire.media import Media
 from constellation.wire.patterns import (
     FIELDS_LEN,
@@ -94,27 +98,46 @@ def decode_sync(body: bytes, media: Media) -> SyncRequest:
     return SyncRequest(device_id=read_id(sync.device_id, "device_id", _refuse), delta=_read_delta(sync.delta))
 
 
-def encode_sync(
-    answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: EmbeddingFormat
-) -> bytes:
-    """The body of a 200. Always a whole list (`reset: true`)."""
-    similar = list[WrittenPattern](write_patterns(answer.similar, media, embedding, _SimilarPattern))
-    for place, backing in answer.prototypes.items():
-        similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())
+def encode_sync(answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: ReplyFormat) -> bytes:
+    """The body of a 200; compact if the answer is quantised, which one without the current codebook never is.
+
+    A pattern of which only rate, count and time changed goes without its embedding.
+    """
+    similar: _Similar
+    trending: _Trending
+    removed: _Removed
+    if answer.quantised is not None:
+        similar, trending, removed = _write_compact(answer, answer.quantised)
+    else:
+        similar = _write_similar(answer, media, "i8" if embedding == "compact" else embedding)
+        trending, removed = answer.trending, write_ids(answer.removed, media)
     reply = _ReplyBody(
-        global_=_GlobalBody(
-            similar=similar,
-            trending=answer.trending,
-            global_version=answer.global_version,
-            reset=True,
-            removed=[],
-            digest=answer.digest,
-        ),
+        global_=_GlobalBody(trending, answer.global_version, answer.reset, removed, answer.digest, similar),
         accepted=applied.accepted,
         last_sequence=applied.last_sequence,
         next_sync=next_sync,
     )
     return _encode_json(reply) if media is Media.JSON else _encode_msgpack(reply)
+
+
+def _write_similar(answer: Answer, media: Media, form: EmbeddingFormat) -> list[WrittenPattern]:
+    similar = list[WrittenPattern](write_patterns(answer.similar, media, form, _SimilarPattern))
+    for place, backing in answer.prototypes.items():
+        similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())
+    for place in np.flatnonzero(~answer.whole).tolist():
+        similar[place].embedding = UNSET
+    return similar
+
+
+def _write_compact(answer: Answer, quantised: Quantised) -> tuple[bytes, bytes | None, bytes]:
+    similar = compact.write_similar(answer.similar, answer.handles, answer.whole, list(answer.prototypes), quantised)
+    trending = None if answer.trending is None else compact.write_trends(answer.trending)
+    return similar, trending, answer.gone.tobytes()
+
+
+def noise_bytes(answer: Answer, media: Media) -> int:
+    """How many bytes at the end of `encode_sync` look random."""
+    return 0 if answer.quantised is None or media is Media.JSON else TABLES * int(np.count_nonzero(answer.whole))
 
 
 class _SimilarPattern(WrittenPattern):
@@ -128,20 +151,29 @@ class _SimilarPrototype(WrittenPattern):
     origin: str = "prototype"
 
 
+_Similar: TypeAlias = list[WrittenPattern] | bytes
+_Trending: TypeAlias = list[Trend] | bytes | None
+_Removed: TypeAlias = list[str] | list[bytes] | bytes
+
+
 class _GlobalBody(Struct):
-    similar: list[WrittenPattern]
-    trending: list[Trend]
+    """In a compact reply three fields are blocks of bytes (docs/compact.md), which JSON has as base64."""
+
+    trending: _Trending
     global_version: int
     reset: bool
-    removed: list[str]
+    removed: _Removed
     digest: str
+    similar: _Similar
 
 
 class _ReplyBody(Struct):
-    global_: _GlobalBody = msgspec.field(name="global")
+    """What does not compress, the residuals of a compact reply, is its end (`noise_bytes`)."""
+
     accepted: Accepted
     last_sequence: int | None
     next_sync: NextSync
+    global_: _GlobalBody = msgspec.field(name="global")
 
 
 _encode_json = msgspec.json.Encoder().encode

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from constellation import __version__
+from constellation.wire.dictionary import newest, packaged
 from tests.api import bodies
 from tests.api.process import Server
 
@@ -140,7 +141,8 @@ def test_info_names_the_version_and_the_limits(client: httpx.Client) -> None:
     info = get(client, "/api/v1/info")
     assert (info["name"], info["version"], info["shard_id"]) == ("constellation", __version__, "shard-0")
     assert info["limits"]["max_devices"] == 100_000 and info["limits"]["patterns_added_max"] == 100
-    assert info["codebook_version"] == 1 and info["dictionary_version"] is None
+    assert info["codebook_version"] == 1
+    assert info["dictionaries"] == list(packaged()) and info["dictionary_version"] == newest()
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])

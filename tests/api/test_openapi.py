@@ -32,6 +32,7 @@ CALLS = (
     "GET /api/v1/content/{content_id}",
     "DELETE /api/v1/devices/{device_id}",
     "GET /api/v1/codebook/{version}",
+    "GET /api/v1/dictionary/{id}",
     "GET /api/v1/sample",
     "GET /health",
     "GET /health/live",
@@ -47,6 +48,7 @@ CALLS_WITH_INPUT = (
     "POST /api/v1/content",
     "DELETE /api/v1/devices/{device_id}",
     "GET /api/v1/codebook/{version}",
+    "GET /api/v1/dictionary/{id}",
     "GET /api/v1/sample",
 )
 """Those in which something can be wrong."""

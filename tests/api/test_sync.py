@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import zstandard
 
+from constellation.codebook import default_codebook
+from constellation.digest import answer_digest
 from constellation.model import DIM
+from constellation.wire.compact import Held
+from constellation.wire.media import Media
+from constellation.wire.reply import decode_reply
 from tests.api import bodies
 
 MSGPACK = "application/msgpack"
@@ -92,8 +97,19 @@ def test_zstd_both_ways(client: httpx.Client) -> None:
 def test_embedding_parameter_chooses_base64_forms(client: httpx.Client, form: str, size: int) -> None:
     vector = bodies.base64_embedding(103)
     sync(client, bodies.body(bodies.pattern(embedding=vector)))
-    reply = sync(client, bodies.body(bodies.pattern(embedding=vector)), f"?embedding={form}&codebook=1")
+    reply = sync(client, bodies.body(bodies.pattern(embedding=vector)), f"?embedding={form}&codebook=2")
     assert len(base64.b64decode(reply["global"]["similar"][0]["embedding"])) == size
+
+
+def test_compact_reply_with_the_current_codebook_is_blocks_in_base64(client: httpx.Client) -> None:
+    sync(client, bodies.body(bodies.pattern(embedding=bodies.base64_embedding(104))))
+    reply = client.post("/api/v1/sync?embedding=compact&codebook=1", json=bodies.body())
+    book = default_codebook()
+    assert book.quantiser is not None
+    decoded = decode_reply(reply.content, Media.JSON, Held(book, book.quantiser))
+    assert decoded.compact and len(decoded.similar) >= 1 and decoded.trending is not None
+    similar = decoded.similar
+    assert decoded.digest == answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
 
 
 def test_similar_and_trending_bound_the_reply(client: httpx.Client) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from constellation.client import BadReply, Client, Refused, SyncReport, Unreachable, WrongDigest, open_session
 from constellation.client.transport import ATTEMPTS_MAX
-from constellation.digest import answer_digest
-from constellation.model import Accepted, Answer, Applied, Context, Delta, NextSync, PatternBatch, Trend
-from constellation.wire.body import decompress
+from constellation.model import Accepted, Applied, Context, Delta, NextSync, PatternBatch, Trend
+from constellation.wire.body import decompress, unpack
+from constellation.wire.dictionary import NO_DICTIONARY, newest
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync, encode_sync
 from tests.client.peer import Heard, Peer, answer, peer
+from tests.wire.samples import whole_answer
 
 DEVICE = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
 NOW_S = 1_760_000_000.5
@@ -161,6 +162,45 @@ def test_refusal_that_names_nothing_we_sent_is_raised() -> None:
     _tell(story, answer(422, {"code": "invalid_pattern", "path": "delta.patterns_added[7].id"}))
 
 
+def test_shard_without_the_dictionary_gets_the_same_delta_plain_and_later_ones_too() -> None:
+    async def story(tv: Client) -> None:
+        learn(tv, 1)
+        await tv.sync()
+        learn(tv, 2)
+        await tv.sync()
+
+    unknown = answer(415, {"code": "unknown_dictionary", "detail": "not known here"})
+    heard = _tell(story, unknown, reply(), reply())
+    assert [_dictionary(each) for each in heard] == [newest(), NO_DICTIONARY, NO_DICTIONARY]
+    assert decompress(heard[0].body, "zstd", LIMIT_BYTES) == decompress(heard[1].body, "zstd", LIMIT_BYTES)
+    assert [_numbers(each) for each in heard] == [[1], [1], [2]]
+
+
+def test_delta_that_may_have_been_taken_keeps_its_sequence_when_it_goes_plain() -> None:
+    """The first attempt may have been applied before the shard was replaced by one that lacks the dictionary."""
+
+    async def story(tv: Client) -> None:
+        learn(tv, 1)
+        with pytest.raises(Unreachable):
+            await tv.sync()
+        learn(tv, 2)
+        await tv.sync()
+
+    unknown = answer(415, {"code": "unknown_dictionary"})
+    heard = _tell(story, *[b""] * ATTEMPTS_MAX, unknown, reply())
+    assert _delta(heard[-1]).sequence == _delta(heard[0]).sequence
+    assert _numbers(heard[-1]) == [1]
+
+
+def test_shard_that_refuses_plain_bodies_for_their_dictionary_is_given_up() -> None:
+    async def story(tv: Client) -> None:
+        with pytest.raises(Refused, match="unknown_dictionary"):
+            await tv.sync()
+
+    unknown = answer(415, {"code": "unknown_dictionary"})
+    _tell(story, unknown, unknown)
+
+
 @pytest.mark.parametrize("status", [413, 422])
 def test_delta_that_is_too_large_goes_in_halves(status: int) -> None:
     async def story(tv: Client) -> None:
@@ -293,9 +333,8 @@ def reply(
 ) -> bytes:
     """A 200 as the service would encode it."""
     similar = similar or batch()
-    digest = digest or answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
     body = encode_sync(
-        Answer(similar=similar, trending=trending or [], global_version=version, digest=digest),
+        whole_answer(similar, trending or [], version, digest),
         Applied(accepted or Accepted(), last_sequence, version),
         next_sync or NextSync(300, 600),
         Media.MSGPACK,
@@ -331,6 +370,10 @@ def _delta(heard: Heard) -> Delta:
     request = decode_sync(decompress(heard.body, heard.headers["content-encoding"], LIMIT_BYTES), Media.MSGPACK)
     assert request.device_id == DEVICE.bytes and heard.headers["x-device-id"] == str(DEVICE)
     return request.delta
+
+
+def _dictionary(heard: Heard) -> int:
+    return unpack(heard.body, heard.headers["content-encoding"], LIMIT_BYTES).dictionary
 
 
 def _numbers(heard: Heard) -> list[int]:

@@ -34,6 +34,30 @@ def test_patch_for_another_list_is_refused_and_changes_nothing() -> None:
     assert _as_model(received.similar) == {1: 1} and received.version == 3
 
 
+def test_what_comes_without_an_embedding_keeps_the_one_it_had(rng: np.random.Generator) -> None:
+    received = Received()
+    first = _reply({1: 1, 2: 1, 3: 1}, {1: 1, 2: 1, 3: 1}, reset=True)
+    first.similar.codes[:] = rng.integers(-127, 128, (3, 384))
+    received.take(first)
+    second = _reply({3: 7, 4: 7}, {2: 1, 3: 7, 4: 7}, reset=False, removed=[1])
+    second.whole[0], second.similar.codes[0] = False, 0
+    received.take(second)
+    codes = {int(pattern_id[-1]): code.tolist() for pattern_id, code in zip(*_columns(received), strict=True)}
+    wanted = first.similar.codes.tolist()
+    assert codes == {2: wanted[1], 3: wanted[2], 4: [1] * 384}
+    assert _as_model(received.similar) == {2: 1, 3: 7, 4: 7}
+
+
+def test_a_change_of_a_pattern_that_is_not_there_is_refused_and_changes_nothing() -> None:
+    received = Received()
+    received.take(_reply({1: 1}, {1: 1}, reset=True))
+    change = _reply({2: 5}, {1: 1, 2: 5}, reset=False)
+    change.whole[0] = False
+    with pytest.raises(WrongDigest, match=r"global.similar\[0\] has no embedding"):
+        received.take(change)
+    assert _as_model(received.similar) == {1: 1}
+
+
 def test_ids_that_end_in_zero_bytes_are_told_apart() -> None:
     received = Received()
     numbers = {0: 1, 1 << 120: 1, 1 << 64: 1}
@@ -63,6 +87,7 @@ def _reply(
     meant = _batch(whole)
     return Reply(
         similar=_batch(similar),
+        whole=np.ones(len(similar), np.bool_),
         origins=["device"] * len(similar),
         trending=trending,
         global_version=version,
@@ -86,6 +111,10 @@ def _batch(revisions: Revisions) -> PatternBatch:
         updated_at=np.zeros(count, np.int64),
         contexts=[Context("night", "weekday", "movie", ())] * count,
     )
+
+
+def _columns(received: Received) -> tuple[Ids, npt.NDArray[np.int8]]:
+    return received.similar.ids, received.similar.codes
 
 
 def _ids(numbers: list[int]) -> Ids:

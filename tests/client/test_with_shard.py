@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from constellation.client import Client, SyncClient, SyncReport, open_session
+from constellation.client import Client, SyncClient, SyncReport, device, open_session
 from constellation.model import Context
+from constellation.wire import body, dictionary
 from tests.api.process import serving
 from tests.client.peer import losing_replies
 
+NEWER = 40_000
+"""A dictionary that this release does not have."""
 CONTEXT = Context("evening", "weekend", "movie", ("drama",))
 
 
@@ -72,6 +75,33 @@ def test_lost_reply_is_asked_for_again_and_applied_once(url: str, rng: np.random
     assert stats["total_devices"] == before["total_devices"] + 1
 
 
+def test_a_tv_that_is_up_to_date_receives_what_changed(url: str, rng: np.random.Generator) -> None:
+    """A reply that is lost changes nothing of that."""
+    taste = rng.standard_normal(384)
+
+    async def run() -> None:
+        async with losing_replies(url, 0) as whole, open_session() as session:
+            one = Client(url, uuid.uuid4(), session)
+            for _ in range(20):
+                told = one.learn(_near(taste, rng), success_rate=0.9, sample_count=20, context=CONTEXT)
+            await one.sync()
+            other = Client(whole, uuid.uuid4(), session, rng=Random(1), sleep=lambda _: asyncio.sleep(0))
+            other.learn(taste, success_rate=0.9, sample_count=20, context=CONTEXT)
+            cold = await other.sync()
+            assert cold.bytes_down > 20 * 384
+            one.observe(told, success_rate=1.0, samples=5)
+            await one.sync()
+            async with losing_replies(url, 1) as lossy:
+                again = Client(lossy, uuid.UUID(bytes=other._device_id), session, sleep=lambda _: asyncio.sleep(0))
+                again.received, again.learned = other.received, other.learned
+                warm = await again.sync()
+            assert warm.attempts == 2 and warm.bytes_down < 1_000
+            counts = dict(zip(map(bytes, again.neighbours.ids), again.neighbours.counts.tolist(), strict=True))
+            assert counts[told.bytes] == 25
+
+    asyncio.run(run())
+
+
 def test_tv_with_a_clock_set_back_still_gets_everything_told(url: str, rng: np.random.Generator) -> None:
     device, embedding = uuid.uuid4(), rng.standard_normal(384)
 
@@ -84,6 +114,29 @@ def test_tv_with_a_clock_set_back_still_gets_everything_told(url: str, rng: np.r
     assert asyncio.run(run(2e9)).accepted.added == 1
     report = asyncio.run(run(1e9))
     assert report.accepted.added == 1 and not report.accepted.duplicate
+
+
+def test_tv_newer_than_its_shard_does_without_its_dictionary(
+    url: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = {**dictionary.packaged(), NEWER: dictionary.train([rng.bytes(64) + b"a delta" * 9] * 99, NEWER)}
+    monkeypatch.setattr(body, "packaged", lambda: newer)
+    monkeypatch.setattr(body, "_contexts", body._Contexts())
+    monkeypatch.setattr(device, "newest", lambda: NEWER)
+    with SyncClient(url, uuid.uuid4()) as tv:
+        tv.learn(rng.standard_normal(384), success_rate=0.9, sample_count=20, context=CONTEXT)
+        report = tv.sync()
+        assert report.accepted.added == 1 and not report.accepted.duplicate
+        assert tv.sync().accepted.added == 0
+
+
+def test_syncs_with_the_dictionary_are_short_both_ways(url: str, rng: np.random.Generator) -> None:
+    with SyncClient(url, uuid.uuid4()) as tv:
+        tv.sync()
+        assert tv.sync().bytes_up < 64
+        for _ in range(2):
+            tv.learn(rng.standard_normal(384), success_rate=0.9, sample_count=20, context=CONTEXT)
+        assert tv.sync().bytes_up <= 1_024
 
 
 def _near(vector: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:

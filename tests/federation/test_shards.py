@@ -122,6 +122,7 @@ def test_aggregates_give_nobody_a_pattern_of_a_device() -> None:
     for device in (0, 99):
         answer = shard.answer(id_of(device), EVERYTHING)
         assert answer.prototypes.keys() == {0}
+        assert answer.trending is not None
         assert [trend.content_id for trend in answer.trending] == result.trends[0].items
 
 

@@ -15,7 +15,7 @@ from kernels import compiled
 SERVE = """
 import secrets
 import numpy as np
-from kernels import centroids, chains, codes, compiled, keytable, lists, partition, scan, sums, trends, warm
+from kernels import centroids, chains, codes, compiled, cursors, keytable, lists, partition, scan, sums, trends, warm
 
 warm.warm()
 before = compiled.specialisations()
@@ -72,6 +72,9 @@ partition.insert(low, high, 7, sketch)
 partition.settle(low, high, 0)
 lists.search(low, high, column, inv, column[2], sketch, 1, 9, 3)
 partition.remove(low, high, 7)
+revisions, ids = np.zeros((9, 3), np.uint16), np.zeros((9, 16), np.uint8).view(np.uint64)
+words, sent = np.zeros((2, cursors.SLOTS), np.uint32), np.zeros((2, cursors.SLOTS), np.uint16)
+cursors.tell(words[1], sent[1], cursors.PENDING, rows, revisions, revisions, ids, ids)
 assert compiled.specialisations() == before, "something was compiled after warm()"
 hits = sum(sum(f.stats.cache_hits.values()) for m in (codes, scan, sums, keytable, trends) for f in vars(m).values()
            if hasattr(f, "stats"))

@@ -79,6 +79,28 @@ def test_freed_rows_are_handed_out_before_new_ones(rng: np.random.Generator) -> 
         assert len(rows) == len(used) <= rows.high <= 8
 
 
+def test_rows_that_were_freed_last_rest_while_there_are_others(rng: np.random.Generator) -> None:
+    rows = Rows(20, rest=4)
+    used, freed = list[int](), list[int]()
+    for _ in range(2_000):
+        count = int(rng.integers(1, 4))
+        if rng.random() < 0.5 and len(used) + count <= 20:
+            before = len(freed)
+            taken = rows.take_many(count).tolist() if count > 1 else [rows.take()]
+            assert len({*taken, *used}) == len(taken) + len(used)
+            again = [row for row in taken if row in freed]
+            assert again == freed[: len(again)], "the oldest first"
+            freed = freed[len(again) :]
+            assert len(freed) >= min(before, 4) or rows.high == 20
+            assert again or before <= 4
+            used += taken
+        elif used:
+            row = used.pop(int(rng.integers(len(used))))
+            rows.give_back(row)
+            freed.append(row)
+        assert len(rows) == len(used) and rows.high == len(used) + len(freed)
+
+
 def test_a_column_is_zero_and_of_its_shape() -> None:
     assert column(3, np.int16, 5).shape == (3, 5)
     assert column(4, np.float64).tolist() == [0.0] * 4

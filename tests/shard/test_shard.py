@@ -69,7 +69,7 @@ class ShardMachine(RuleBasedStateMachine):
         self.model = ModelShard(self.bounds)
         self.shard, self.twin = restored(self.bounds, []), restored(self.bounds, [])
         self.now = float(START)
-        self.version = 0
+        self.version = self.shard.global_version
         self.records: list[bytes] = []
         self.kept: dict[bytes, Device] = {}
         """Devices as they were when something of them was last written down."""
@@ -148,7 +148,8 @@ class ShardMachine(RuleBasedStateMachine):
         cells = TrendCells(names, np.array(hours, np.uint32), np.zeros(len(names), np.uint32))
         forgotten = [forgotten for change in changes for forgotten in change.forgotten]
         self.shard = restored(self.bounds, changes)
-        at_once = structs.replace(self.shard.read(everything, [], cells), forgotten=forgotten)
+        written = max((change.version for change in changes), default=0)
+        at_once = structs.replace(self.shard.read(everything, [], cells), forgotten=forgotten, version=written)
         self.twin = restored(self.bounds, [decode(encode(at_once))])
         self._restarted()
 
@@ -157,7 +158,7 @@ class ShardMachine(RuleBasedStateMachine):
         self.model.prototypes = []
         self.model.devices = copy.deepcopy(self.kept)
         self.model.clock = max((device.synced_at for device in self.kept.values()), default=0)
-        self.version = min(self.version, self.shard.global_version)
+        self.version = self.shard.global_version
 
     @rule(version=st.integers(1, 4))
     def change_the_codebook(self, version: int) -> None:

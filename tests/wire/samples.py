@@ -11,8 +11,19 @@ import pytest
 from hypothesis import strategies as st
 
 from constellation import limits
+from constellation.digest import answer_digest
 from constellation.errors import Problem
-from constellation.model import DIM, VERSION_MAX, Context, Delta, EmbeddingFormat, PatternBatch, RateUpdates
+from constellation.model import (
+    DIM,
+    VERSION_MAX,
+    Answer,
+    Context,
+    Delta,
+    EmbeddingFormat,
+    PatternBatch,
+    RateUpdates,
+    Trend,
+)
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync
 
@@ -25,6 +36,23 @@ FORMS: tuple[EmbeddingFormat, ...] = ("f32", "f16", "i8")
 BOTH = pytest.mark.parametrize("media", Media)
 ADDED: Path = ("delta", "patterns_added", 1)
 UPDATED: Path = ("delta", "patterns_updated", 1)
+
+
+def whole_answer(
+    similar: PatternBatch, trending: list[Trend] | None, version: int, digest: str | None = None
+) -> Answer:
+    """The answer to a device of which nothing is remembered."""
+    return Answer(
+        similar=similar,
+        trending=trending,
+        global_version=version,
+        digest=digest or answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at),
+        reset=True,
+        handles=np.arange(len(similar), dtype=np.uint8),
+        whole=np.ones(len(similar), np.bool_),
+        gone=np.empty(0, np.uint8),
+        removed=np.empty((0, 16), np.uint8),
+    )
 
 
 def encode(fields: Any, media: Media) -> bytes:

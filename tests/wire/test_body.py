@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from constellation.errors import Malformed, Problem, TooLarge, UnknownDictionary, UnsupportedMediaType
 from constellation.limits import ZSTD_WINDOW_BYTES_MAX
-from constellation.wire.body import compress, decompress
+from constellation.wire.body import compress, decompress, unpack
+from constellation.wire.dictionary import newest, packaged
 
 LIMIT_BYTES = 1 << 20
 CONTENT = bytes(range(256)) * 16
@@ -23,6 +24,11 @@ FRAME = zstandard.ZstdCompressor(level=3).compress(CONTENT)
 UNDECLARED = zstandard.ZstdCompressor(write_content_size=False).compress(CONTENT)
 EMPTY = zstandard.ZstdCompressor().compress(b"")
 MAGIC = FRAME[:4]
+DICTIONARY = zstandard.ZstdCompressionDict(packaged()[newest()])
+NAMING = zstandard.ZstdCompressor(dict_data=DICTIONARY).compress(CONTENT)
+NEWEST_BYTES = newest().to_bytes(2, "little")
+WORDS = b"success_rate sample_count context time_of_day day_of_week content_type genre_hints created_at updated_at"
+NAMING_UNDECLARED = zstandard.ZstdCompressor(dict_data=DICTIONARY, write_content_size=False).compress(CONTENT)
 SKIPPABLE = struct.pack("<II", 0x184D2A50, 4) + b"skip"
 
 
@@ -32,11 +38,14 @@ def block(content: bytes, *, rle_len: int | None = None, last: bool = False) -> 
     return (size << 3 | kind << 1 | last).to_bytes(3, "little") + content
 
 
-def bomb(declared_bytes: int | None, blocks_len: int) -> bytes:
-    """Zeros by run length: 128 KiB in 4 bytes. The header declares a size, or only a window of 128 KiB."""
-    head = b"\x38" if declared_bytes is None else b"\xe0" + declared_bytes.to_bytes(8, "little")
+def bomb(declared_bytes: int | None, blocks_len: int, dictionary: bytes = b"") -> bytes:
+    """Zeros by run length: 128 KiB in 4 bytes. The header declares a size, or only a window of 128 KiB; `dictionary` is
+    the two bytes of an id, or none."""
+    named = 2 if dictionary else 0
     if declared_bytes is None:
-        head = b"\x00\x38"
+        head = bytes([named]) + b"\x38" + dictionary
+    else:
+        head = bytes([0xE0 | named]) + dictionary + declared_bytes.to_bytes(8, "little")
     return MAGIC + head + block(b"\0", rle_len=1 << 17) * (blocks_len - 1) + block(b"\0", rle_len=1 << 17, last=True)
 
 
@@ -55,10 +64,18 @@ def test_identity_is_bounded_too(encoding: str) -> None:
 @given(st.binary(max_size=5_000))
 def test_compress_and_decompress_are_inverse(content: bytes) -> None:
     assert decompress(compress(content), "zstd", 5_000) == content
+    assert unpack(compress(content, newest()), "zstd", 5_000) == (content, newest())
     assert decompress(gzip.compress(content), "gzip", 5_000) == content
 
 
-@pytest.mark.parametrize("frame", [FRAME, UNDECLARED])
+def test_dictionary_of_a_body_is_told() -> None:
+    for number in (0, *packaged()):
+        assert unpack(compress(CONTENT, number), "zstd", LIMIT_BYTES) == (CONTENT, number)
+    assert unpack(gzip.compress(CONTENT), "gzip", LIMIT_BYTES).dictionary == 0
+    assert unpack(CONTENT, "identity", LIMIT_BYTES).dictionary == 0
+
+
+@pytest.mark.parametrize("frame", [FRAME, UNDECLARED, NAMING, NAMING_UNDECLARED])
 def test_output_may_reach_the_limit_and_not_exceed_it(frame: bytes) -> None:
     assert decompress(frame, "zstd", len(CONTENT)) == CONTENT
     assert isinstance(refuse(frame, limit_bytes=len(CONTENT) - 1), TooLarge)
@@ -81,8 +98,14 @@ def test_other_encodings_and_lists_of_them_are_refused(encoding: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [bomb(1 << 30, 8_192), bomb(None, 8_192), gzip.compress(bytes(1 << 26))],
-    ids=["declared 1 GB", "undeclared 1 GB", "gzip of 64 MB"],
+    [
+        bomb(1 << 30, 8_192),
+        bomb(None, 8_192),
+        gzip.compress(bytes(1 << 26)),
+        bomb(1 << 30, 8_192, NEWEST_BYTES),
+        bomb(None, 8_192, NEWEST_BYTES),
+    ],
+    ids=["declared 1 GB", "undeclared 1 GB", "gzip of 64 MB", "declared, by dictionary", "undeclared, by dictionary"],
 )
 def test_bombs_cost_neither_time_nor_memory(body: bytes) -> None:
     encoding = "gzip" if body.startswith(b"\x1f\x8b") else "zstd"
@@ -98,11 +121,15 @@ def test_bombs_cost_neither_time_nor_memory(body: bytes) -> None:
 def test_the_bombs_are_real_frames() -> None:
     assert decompress(bomb(1 << 18, 2), "zstd", 1 << 18) == bytes(1 << 18)
     assert decompress(bomb(None, 2), "zstd", 1 << 18) == bytes(1 << 18)
+    for declared_bytes in (1 << 18, None):
+        naming = bomb(declared_bytes, 2, NEWEST_BYTES)
+        assert unpack(naming, "zstd", 1 << 18) == (bytes(1 << 18), newest())
 
 
+@pytest.mark.parametrize("dictionary", [b"", NEWEST_BYTES])
 @pytest.mark.parametrize("declared_bytes", [0, 1, (1 << 17) - 1, (1 << 17) + 1, LIMIT_BYTES])
-def test_a_header_that_lies_about_the_size_is_refused(declared_bytes: int) -> None:
-    assert isinstance(refuse(bomb(declared_bytes, 1)), Malformed)
+def test_a_header_that_lies_about_the_size_is_refused(declared_bytes: int, dictionary: bytes) -> None:
+    assert isinstance(refuse(bomb(declared_bytes, 1, dictionary)), Malformed)
 
 
 @pytest.mark.parametrize("exponent", [24, 30, 31])
@@ -131,7 +158,36 @@ def test_a_frame_that_names_a_dictionary_is_refused_by_its_number() -> None:
     frame = MAGIC + b"\x21\x4d\x05" + block(b"hello", last=True)
     problem = refuse(frame)
     assert isinstance(problem, UnknownDictionary)
-    assert "77" in problem.detail
+    assert "77" in problem.detail and str(newest()) in problem.detail
+
+
+def test_a_window_over_the_limit_is_refused_with_a_dictionary_too() -> None:
+    frame = MAGIC + b"\x02" + bytes([(24 - 10) << 3]) + NEWEST_BYTES + block(b"hello", last=True)
+    assert isinstance(refuse(frame), TooLarge)
+
+
+def test_a_frame_that_hides_its_dictionary_is_refused() -> None:
+    hiding = zstandard.ZstdCompressor(dict_data=DICTIONARY, write_dict_id=False).compress(WORDS)
+    assert len(hiding) < len(compress(WORDS))
+    assert isinstance(refuse(hiding), Malformed)
+
+
+def test_a_frame_of_a_damaged_dictionary_is_refused_if_it_has_a_checksum() -> None:
+    damaged = bytearray(packaged()[newest()])
+    damaged[-len(damaged) // 2 :] = bytes(len(damaged) // 2)
+    other = zstandard.ZstdCompressionDict(bytes(damaged))
+    content = packaged()[newest()][-1_000:] + bytes(1_000)
+    frame = zstandard.ZstdCompressor(dict_data=other, write_checksum=True).compress(content)
+    assert zstandard.get_frame_parameters(frame).dict_id == newest()
+    assert isinstance(refuse(frame), Malformed)
+
+
+@given(st.integers(0, len(compress(WORDS, newest())) - 1), st.integers(1, 255))
+def test_bytes_changed_in_a_frame_with_a_dictionary_stay_within_the_limit(place: int, change: int) -> None:
+    frame = bytearray(compress(WORDS, newest()))
+    frame[place] ^= change
+    with contextlib.suppress(Problem):
+        assert len(decompress(bytes(frame), "zstd", len(WORDS))) <= len(WORDS)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +195,10 @@ def test_a_frame_that_names_a_dictionary_is_refused_by_its_number() -> None:
     [
         FRAME + FRAME,
         FRAME + b"\0",
+        NAMING + b"x",
+        NAMING + NAMING,
+        NAMING_UNDECLARED + b"x",
+        NAMING_UNDECLARED + FRAME,
         UNDECLARED + UNDECLARED,
         UNDECLARED + b"x",
         UNDECLARED + bytes(1_000),
@@ -159,7 +219,17 @@ def test_what_is_not_one_whole_frame_is_refused(body: bytes) -> None:
     assert isinstance(refuse(body), Malformed)
 
 
-@pytest.mark.parametrize("frame", [FRAME, UNDECLARED, zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        FRAME,
+        UNDECLARED,
+        zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT),
+        NAMING,
+        NAMING_UNDECLARED,
+        compress(WORDS, newest()),
+    ],
+)
 def test_frames_cut_at_any_byte_are_refused(frame: bytes) -> None:
     for end in range(len(frame)):
         assert isinstance(refuse(frame[:end]), Malformed)
@@ -202,3 +272,4 @@ def test_threads_have_contexts_of_their_own() -> None:
     contents = [bytes([i]) * 50_000 for i in range(64)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda c: decompress(compress(c), "zstd", 50_000), contents)) == contents
+        assert list(pool.map(lambda c: decompress(compress(c, newest()), "zstd", 50_000), contents)) == contents

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constellation.digest import answer_digest
 from constellation.errors import InvalidPattern, Malformed
 from constellation.model import (
     Accepted,
@@ -39,6 +38,7 @@ from tests.wire.samples import (
     put,
     sync_fields,
     uuid_text,
+    whole_answer,
 )
 
 TRENDS = [Trend("film-1", 1.0, "us-east"), Trend("genre:drama", 0.25, "us-east")]
@@ -46,8 +46,7 @@ APPLIED = Applied(Accepted(added=1, filtered=2, evicted=3, updated=4, removed=5,
 
 
 def answer_of(similar: PatternBatch) -> Answer:
-    digest = answer_digest(similar.ids, similar.rates, similar.counts, similar.updated_at)
-    return Answer(similar, TRENDS, 1_760_000_123_456, digest)
+    return whole_answer(similar, TRENDS, 1_760_000_123_456)
 
 
 @given(batches(n_max=6, unique=False))
@@ -102,6 +101,33 @@ def test_a_reply_has_exactly_the_fields_of_the_contract(media: Media) -> None:
         assert pattern[name] == expected[name]
     assert pattern["id"] == (uuid_text(1) if media is Media.JSON else UUID(int=1).bytes)
     assert np.float32(pattern["success_rate"]) == np.float32(0.91)
+
+
+@BOTH
+def test_a_change_goes_without_its_embedding_and_what_is_gone_by_its_id(media: Media) -> None:
+    fields = changed(sync_fields(), ("delta", "patterns_added"), lambda patterns: patterns[:2])
+    answer = answer_of(decode_sync(encode(fields, Media.JSON), Media.JSON).delta.added)
+    answer.reset, answer.trending, answer.whole[0] = False, None, False
+    answer.removed = answer.similar.ids[1:] + np.uint8(1)
+    body = encode_sync(answer, APPLIED, NextSync(300, 600), media, "f16")
+    told = decode(body, media)["global"]
+    assert ["embedding" in pattern for pattern in told["similar"]] == [False, True]
+    assert told["trending"] is None and told["reset"] is False
+    reply = decode_reply(body, media)
+    assert reply.whole.tolist() == [False, True] and not reply.similar.codes[0].any()
+    assert (reply.similar.codes[1] == answer.similar.codes[1]).all()
+    assert (reply.removed == answer.removed).all() and not reply.reset and reply.trending is None
+    for column in ("ids", "rates", "counts", "created_at", "updated_at"):
+        assert (getattr(reply.similar, column) == getattr(answer.similar, column)).all()
+    assert reply.similar.contexts == answer.similar.contexts
+
+
+@BOTH
+def test_a_whole_list_without_an_embedding_is_refused(media: Media) -> None:
+    answer = one_answer()
+    answer.whole[0] = False
+    with pytest.raises(InvalidPattern, match=r"global.similar\[0\].embedding"):
+        decode_reply(encode_sync(answer, APPLIED, NextSync(300, 600), media, "i8"), media)
 
 
 def test_last_sequence_may_be_null() -> None:

@@ -1,0 +1,167 @@
+"""What recently active devices hold: the list that each acknowledged, and the pending one, that it was sent last.
+
+So a reply tells what changed, no more. A device acknowledges a reply by sending its version; if it sends that of the
+acknowledged one again, the reply was lost, and the next is made against the acknowledged one once more. Nothing is
+written down: a device that is not remembered gets the whole list. Who was not answered for longest makes room.
+Part of `shard.shard`.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from constellation.config import Settings
+from constellation.limits import SIMILAR_MAX
+from constellation.model import ID_BYTES, Ids, Rows
+from constellation.shard import memory
+from constellation.shard.patterns import Patterns
+from constellation.shard.prototypes import PrototypeTable
+from constellation.shard.recent import BYTES_PER_PLACE, Recent
+from kernels import cursors as kernel
+from kernels.cursors import SLOTS
+
+BYTES_PER_CURSOR = (4 + 2) * SLOTS + 2 * (8 + 8) + 8 + 4 + BYTES_PER_PLACE
+"""1,252: the rows of both lists and how they were, their versions and trends, the parameters, the device."""
+BYTES_PER_DEVICE = 4
+
+_ACKNOWLEDGED, _PENDING = 0, 1
+_NO_VERSION = -1
+
+assert SLOTS == 2 * SIMILAR_MAX
+
+
+class Listed(NamedTuple):
+    """What a device is to have: rows (n,) int32, trends, by the parameters that it asked with; both of these as hashes
+    of 64 bits. by_handle: it is told by handle what to drop, not by id."""
+
+    rows: Rows
+    trends: int
+    parameters: int
+    by_handle: bool = False
+
+
+class News(NamedTuple):
+    """What of it the device lacks: places (m,) among the rows and `model.Answer`'s columns of these. `trends`: also the
+    trends? listed (n,) are the handles of all rows."""
+
+    listed: npt.NDArray[np.uint8]
+    places: npt.NDArray[np.int64]
+    handles: npt.NDArray[np.uint8]
+    whole: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.uint8]
+    removed: Ids
+    reset: bool
+    trends: bool
+
+    def __bool__(self) -> bool:
+        return self.reset or self.trends or bool(len(self.places) or len(self.gone))
+
+
+class Cursors:
+    """Cursors of up to `max_cursors` devices."""
+
+    def __init__(self, settings: Settings, patterns: Patterns, prototypes: PrototypeTable) -> None:
+        self._columns = (
+            *(patterns.revisions.counts, prototypes.revisions.counts),
+            *(patterns.ids.view(np.uint64), prototypes.ids.view(np.uint64)),
+        )
+        count = min(settings.max_cursors, settings.max_devices)
+        self._recent = Recent(count)
+        self._cursor_of = memory.column(1 + settings.max_devices, np.int32)  # of device - 1; 0 for none
+        self._owner_of = memory.column(1 + count, np.int32)  # the device + 1; 0 for nobody
+        self._words = memory.column(1 + count, np.uint32, SLOTS)
+        self._sent = memory.column(1 + count, np.uint16, SLOTS)
+        self._versions = memory.column(1 + count, np.int64, 2)
+        self._trends = memory.column(1 + count, np.int64, 2)
+        self._parameters = memory.column(1 + count, np.int64)
+
+    @property
+    def bytes_resident(self) -> int:
+        return self._recent.high * BYTES_PER_CURSOR
+
+    def tell(self, device: int, listed: Listed, local_version: int | None) -> News:
+        """What a device, a row or -1 for one that is not known, lacks if it holds the reply of `local_version`.
+
+        The list is pending from now on, under the version that `sent` gives it.
+        """
+        if device < 0:
+            return _whole(np.arange(len(listed.rows), dtype=np.uint8))
+        cursor = self._use(device + 1)
+        known = self._acknowledge(cursor, listed.parameters, local_version)
+        trends = self._trends[cursor]
+        told = bool(trends[_ACKNOWLEDGED] != listed.trends)
+        trends[_PENDING] = listed.trends
+        handles, kinds, gone, removed, nameless = self._compare(cursor, known, listed.rows)
+        lost = nameless and not listed.by_handle  # another pattern is in the row, nobody knows the id any more
+        if known != kernel.NOTHING and not lost:
+            places = np.flatnonzero(kinds != kernel.SAME)
+            whole = kinds[places] == kernel.WHOLE
+            return News(handles, places, handles[places], whole, gone, removed.view(np.uint8), reset=False, trends=told)
+        if lost:
+            self._versions[cursor, _ACKNOWLEDGED] = _NO_VERSION
+            handles = self._compare(cursor, kernel.NOTHING, listed.rows)[0]
+        return _whole(handles)
+
+    def sent(self, device: int, version: int) -> None:
+        """What `tell` told the device last goes out under this version."""
+        if device >= 0:
+            self._versions[self._cursor_of[device + 1], _PENDING] = version
+
+    def forget(self, device: int) -> None:
+        """Nothing is known of the device any more."""
+        cursor = int(self._cursor_of[device + 1])
+        if cursor:
+            self._release(cursor)
+            self._recent.give_back(cursor)
+
+    def _use(self, owner: int) -> int:
+        """The cursor of a device, as the newest; if it has none, an empty one, perhaps another's."""
+        cursor = int(self._cursor_of[owner])
+        if cursor:
+            self._recent.use(cursor)
+            return cursor
+        cursor = self._recent.take()
+        self._release(cursor)
+        self._cursor_of[owner], self._owner_of[cursor] = cursor, owner
+        return cursor
+
+    def _release(self, cursor: int) -> None:
+        self._cursor_of[self._owner_of[cursor]] = 0
+        self._owner_of[cursor] = 0
+        self._versions[cursor] = _NO_VERSION
+
+    def _acknowledge(self, cursor: int, parameters: int, local_version: int | None) -> int:
+        """Which list the device says that it holds, as the kernel has it: that one is acknowledged now."""
+        acknowledged, pending = self._versions[cursor].tolist()
+        self._versions[cursor, _PENDING] = _NO_VERSION
+        same = self._parameters[cursor] == parameters
+        self._parameters[cursor] = parameters
+        if same and local_version == pending:
+            self._versions[cursor, _ACKNOWLEDGED] = pending
+            self._trends[cursor, _ACKNOWLEDGED] = self._trends[cursor, _PENDING]
+            return kernel.PENDING
+        if same and local_version == acknowledged:
+            return kernel.ACKNOWLEDGED
+        self._versions[cursor, _ACKNOWLEDGED] = _NO_VERSION
+        return kernel.NOTHING
+
+    def _compare(self, cursor: int, known: int, rows: Rows) -> tuple[Any, Any, Any, Any, int]:
+        answer: tuple[Any, Any, Any, Any, int] = kernel.tell(
+            self._words[cursor], self._sent[cursor], known, rows, *self._columns
+        )
+        return answer
+
+
+def _whole(handles: npt.NDArray[np.uint8]) -> News:
+    n = len(handles)
+    return News(
+        listed=handles,
+        places=np.arange(n),
+        handles=handles,
+        whole=np.ones(n, np.bool_),
+        gone=np.empty(0, np.uint8),
+        removed=np.empty((0, ID_BYTES), np.uint8),
+        reset=True,
+        trends=True,
+    )

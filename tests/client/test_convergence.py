@@ -1,0 +1,26 @@
+"""After any history of syncs a TV has what the shard would tell one that has nothing."""
+
+import os
+from collections import Counter
+
+from tests.client.histories import World
+
+HISTORIES = 1_000_000 if os.environ.get("CONSTELLATION_SOAK") else 10_000
+HISTORIES_A_WORLD = 200
+
+
+def test_every_history_of_syncs_leads_to_the_full_answer(seed: int) -> None:
+    seen = Counter[str]()
+    for number in range(HISTORIES // HISTORIES_A_WORLD):
+        world = World(seed + number)
+        steps = 0
+        try:
+            while world.lived < HISTORIES_A_WORLD:
+                world.step()
+                steps += 1
+        except Exception as error:
+            error.add_note(f"World({seed + number}), step {steps}")
+            raise
+        seen += world.seen
+    for what in ("whole lists", "deltas", "revised", "gone", "ids of several", "trends unchanged", "resent"):
+        assert seen[what] > HISTORIES // 10, (what, seen)
