@@ -3,7 +3,7 @@
 A bucket of honest devices, each with a pattern of one film, and attackers that all say the same of another film, as
 heavily as a device may: the angle between the prototype with and without them, by the geometric median of keyed groups
 and by the plain mean. Then titles that nobody watches, pushed by a share of a region's devices: how many of its best 50
-they become, with the cap on what a device gives an hour and without one.
+they become in a robust round, in a plain one, and in one without the cap on what a device gives an hour.
 """
 
 from collections.abc import Callable
@@ -130,20 +130,28 @@ def _median(groups: Totals) -> Vector:
 
 
 def _trends(share: float, rng: np.random.Generator) -> Row:
-    """Expected samples, decayed; the attackers deal theirs evenly to the titles that they push."""
+    """Expected samples, decayed, that attackers deal evenly to the titles that they push; and expected devices, decayed
+    since they watched last: each attacker is one of them for as many titles as it has patterns."""
     popularity = rng.permutation(zipf(TITLES))
-    honest = popularity * (REGION_DEVICES * SAMPLES_A_DEVICE_HOUR) * _decayed_hours(HONEST_HOURS)
-    attackers = REGION_DEVICES * share * _decayed_hours(ATTACK_HOURS) / TRENDING_MAX
-    capped = _taken(honest, attackers * TREND_SAMPLES_PER_DEVICE_HOUR_MAX)
-    watching = -np.expm1(-popularity * SAMPLES_A_DEVICE_HOUR * HONEST_HOURS)
-    by_devices = _taken(watching, share * PATTERNS_A_DEVICE_MAX / TRENDING_MAX)
+    rates = popularity * SAMPLES_A_DEVICE_HOUR
+    samples = rates * REGION_DEVICES * _decayed_hours(HONEST_HOURS)
+    attackers = REGION_DEVICES * share
+    pushed = attackers * _decayed_hours(ATTACK_HOURS)
     return Row(
         name=f"best {TRENDING_MAX} of a region, {share:.1%} of its devices against it",
-        value=capped,
+        value=_taken(_watching(rates) * REGION_DEVICES, attackers * PATTERNS_A_DEVICE_MAX, attackers),
         unit="titles",
-        quality=f"theirs; ranked by devices instead of samples it would be {by_devices}",
-        yardstick=Yardstick("without a cap", _taken(honest, attackers * SAMPLE_COUNT_MAX)),
+        quality=f"theirs; without a cap on samples {_taken(samples, pushed * SAMPLE_COUNT_MAX)}",
+        yardstick=Yardstick("plain", _taken(samples, pushed * TREND_SAMPLES_PER_DEVICE_HOUR_MAX)),
     )
+
+
+def _watching(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Expected decayed count of a device that watches n titles so often an hour (n,): each in its last hour."""
+    hours = np.arange(HONEST_HOURS)[:, None]
+    last = -np.expm1(-rates) * np.exp(-rates * hours)
+    decayed: npt.NDArray[np.float64] = (last * TREND_DECAY_PER_HOUR**hours).sum(axis=0)
+    return decayed
 
 
 def _wire(crowd: Crowd) -> Row:
@@ -172,7 +180,10 @@ def _decayed_hours(hours: int) -> float:
     return float((TREND_DECAY_PER_HOUR ** np.arange(hours)).sum())
 
 
-def _taken(honest: npt.NDArray[np.float64], each: float) -> int:
-    """How many of the best titles are those that the attackers push to that score."""
+def _taken(honest: npt.NDArray[np.float64], pushed: float, each_max: float = np.inf) -> int:
+    """How many of the best titles are those of attackers who deal the score that they push evenly to as many as is best
+    for them, to each so much at most."""
     best = np.sort(honest)[::-1][:TRENDING_MAX]
-    return int(TRENDING_MAX - np.searchsorted(-best, -each, side="right")) if each > best[-1] else 0
+    titles = np.arange(1, TRENDING_MAX + 1)
+    above = np.searchsorted(-best, -np.minimum(pushed / titles, each_max), side="right")
+    return int(np.minimum(titles, TRENDING_MAX - above).max())

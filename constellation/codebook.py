@@ -17,14 +17,14 @@ import numpy.typing as npt
 import xxhash
 
 from constellation.model import DIM, VERSION_MAX, Codes, Rows
+from kernels.centroids import Coarse, coarsen, nearest_centroid, place
 from kernels.codes import CODE_MAX, check_codes, inverse_norms
 from kernels.kmeans import lloyd, plus_plus
-from kernels.scan import nearest_centroid
 
 FORMAT = 1
 BYTES_MAX = 2_500_000
 SIZE_MAX = 4_096
-"""Centroids at most: putting the 100 patterns of a delta into buckets takes 40 us each, all in one turn of the loop."""
+"""Centroids at most: putting the 100 patterns of a delta into buckets takes 30 us each, all in one turn of the loop."""
 CENTROIDS = "centroids"
 """The section that every codebook has: codes (K, 384) int8."""
 SAMPLES_PER_CENTROID_MIN = 16
@@ -47,20 +47,26 @@ class WrongCodebook(Exception):
 class Codebook(msgspec.Struct, frozen=True, eq=False):
     """K centroids, read-only: codes (K, 384) int8, inverse (K,) float32 = 1/|code|; version 1..2^53-1.
 
-    All its sections by name, the centroids among them: `encode` gives the bytes that were decoded.
+    `coarse` is what finds the nearest of them. All its sections by name, the centroids among them: `encode` gives the
+    bytes that were decoded.
     """
 
     version: int
     sections: Mapping[str, bytes]
     codes: Codes
     inverse: npt.NDArray[np.float32]
+    coarse: Coarse
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def buckets(self, codes: Codes) -> Rows:
-        """Bucket (n,) int32, 0..K-1, of each of codes (n, 384). About 10 us each where K is 1,024."""
-        return nearest_centroid(codes, self.codes, self.inverse)
+        """Bucket (n,) int32, 0..K-1, of each of codes (n, 384). About 7 us each where K is 1,024."""
+        return nearest_centroid(codes, self.codes, self.inverse, *self.coarse)
+
+    def place(self, at: Rows, rows: Rows, codes: Codes) -> None:
+        """at[row] = 1 + the bucket of codes[row] for those of rows (m,) where at (N,) is 0; codes (N, 384)."""
+        place(at, rows, codes, self.codes, self.inverse, *self.coarse)
 
 
 @functools.cache
@@ -126,7 +132,7 @@ def build(version: int, sections: Mapping[str, bytes]) -> Codebook:
         raise _damaged(f"its centroid {codes.min(axis=1).argmin()} has a component of {codes.min()}")
     inverse = inverse_norms(codes.copy())
     inverse.setflags(write=False)
-    return Codebook(version, dict(sections), codes, inverse)
+    return Codebook(version, dict(sections), codes, inverse, coarsen(codes, inverse))
 
 
 def train(

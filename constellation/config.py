@@ -114,7 +114,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     interval: Annotated[int, Meta(description="seconds from round to round", ge=1, le=7 * limits.DAY_S)] = 3_600
     deadline: Annotated[int, Meta(description="seconds that a round waits for shards", ge=1, le=limits.DAY_S)] = 300
     mean: Annotated[
-        Literal["plain", "robust"], Meta(description="robust: a few lying devices hardly move a prototype")
+        Literal["plain", "robust"], Meta(description="robust: a few lying devices hardly move a prototype or a trend")
     ] = "plain"
     epsilon: Annotated[
         float, Meta(description="privacy of one round of aggregates by noise; 0: without noise", ge=0, le=1_000)

@@ -134,7 +134,7 @@ class Draining(Unavailable):
 
 
 class NotReady(Unavailable):
-    """The shard is not loaded yet, or lost a part it needs."""
+    """The shard is not loaded yet, or lost a part it needs; or no shard has the slot of the device."""
 
     code = "not_ready"
 

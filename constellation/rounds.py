@@ -89,7 +89,8 @@ class TrendCounts(msgspec.Struct):
     """Samples of n items, named as in `records.PatternRows` and distinct, in the week that ends with some hour.
 
     devices (n,) int64: distinct devices, now, with a pattern that is about the item; counts (168, n) uint32: hour h
-    (unix seconds / 3,600) is in line h % 168, as in `kernels.trends`.
+    (unix seconds / 3,600) is in line h % 168, as in `kernels.trends`. In a robust round the counts are these devices,
+    each in the hour of its last samples.
     """
 
     items: list[str]
@@ -206,6 +207,8 @@ class FederationResult(msgspec.Struct):
     prototypes: Prototypes
     trends: list[RegionTrends]
     privacy: Privacy | None = None
+    robust: bool = False
+    """Prototypes are geometric medians, and trends count devices instead of samples."""
 
 
 GLOBAL = "global"

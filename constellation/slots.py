@@ -40,3 +40,9 @@ def ranges_of(slots: Iterable[int]) -> list[tuple[int, int]]:
         else:
             ranges.append((slot, slot))
     return ranges
+
+
+def told(slots: Iterable[int]) -> str:
+    """`slots 0-4095,8192`, for people."""
+    ranges = [f"{first}-{last}" if first < last else f"{first}" for first, last in ranges_of(slots)]
+    return f"slots {','.join(ranges)}" if ranges else "no slots"

@@ -1,7 +1,7 @@
 """Inner products in the instructions of AVX2: 32 products at a time, half the time of the loop.
 
 The one place that names a machine. LLVM does not find `vpmaddubsw` by itself (it wants a saturation that never
-happens here), so it is asked for. Other machines run the loops of `kernels.sketches` and `kernels.scan`; their tests
+happens here), so it is asked for. Other machines run the loops of `kernels.sketches` and `kernels.dot`; their tests
 hold the two together.
 """
 
@@ -22,6 +22,9 @@ _INT16_MAX = 2**15 - 1
 assert _HALF % LANES == 0
 assert _HALF // LANES * 2 * 2 * 15 * 128 <= _INT16_MAX
 
+_SLICE, _OCTETS, _SLICES_AT_ONCE = 4, 4, 4
+# The same of the slices of `kernels.coarse`.
+assert _SLICES_AT_ONCE * 2 * 2 * 15 * 128 <= _INT16_MAX
 
 _BYTE, _SHORT, _WORD, _INDEX = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _BYTES, _SHORTS = ir.VectorType(_BYTE, LANES), ir.VectorType(_SHORT, LANES // 2)
@@ -78,6 +81,58 @@ def dot_blocks(_context: Any, a: Any, b: Any, blocks: Any) -> Any:
     return types.int32(a, b, types.int64), generate
 
 
+@intrinsic
+def coarse_dots(_context: Any, packed: Any, code: Any, dots: Any) -> Any:
+    """coarse_dots(packed, code, dots): as `kernels.coarse.coarse_dots`.
+
+    A register is 4 components of 8 coarse codes, in both halves of its bytes. An int16 lane takes four products of each
+    of four slices before it is widened.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        multiply_add = _declared(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, _BYTES, _BYTES)
+        add_pairs = _declared(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, _SHORTS, _SHORTS)
+        rows, column, out = (_data(context, builder, signature, arguments, i) for i in range(3))
+        blocks, slices = (_size(context, builder, signature, arguments, 0, axis) for axis in (0, 1))
+        middle = builder.gep(column, [builder.mul(slices, _index(_SLICE))])
+        with cgutils.for_range(builder, blocks) as block:
+            first = builder.mul(block.index, slices)
+            totals = [cgutils.alloca_once(builder, _WORDS) for _ in range(_OCTETS)]  # type: ignore[no-untyped-call]
+            for total in totals:
+                builder.store(_splat(_WORDS, 0), total)
+            with cgutils.for_range(builder, builder.udiv(slices, _index(_SLICES_AT_ONCE))) as loop:
+                pairs = [_splat(_SHORTS, 0)] * _OCTETS
+                for step in range(_SLICES_AT_ONCE):
+                    number = builder.add(builder.mul(loop.index, _index(_SLICES_AT_ONCE)), _index(step))
+                    at = builder.mul(number, _index(_SLICE))
+                    row = builder.mul(builder.add(first, number), _index(_OCTETS * LANES))
+                    low, high = _repeated(builder, column, at), _repeated(builder, middle, at)
+                    for i in range(_OCTETS):
+                        both = _load(builder, rows, builder.add(row, _index(i * LANES)))
+                        lower = builder.call(multiply_add, [builder.and_(both, _splat(_BYTES, 15)), low])
+                        upper = builder.call(multiply_add, [builder.lshr(both, _splat(_BYTES, 4)), high])
+                        pairs[i] = builder.add(pairs[i], builder.add(lower, upper))
+                for total, pair in zip(totals, pairs, strict=True):
+                    wide = builder.call(add_pairs, [pair, _splat(_SHORTS, 1)])
+                    builder.store(builder.add(builder.load(total), wide), total)
+            for i, total in enumerate(totals):
+                at = builder.add(builder.mul(block.index, _index(_OCTETS * LANES // 4)), _index(i * LANES // 4))
+                place = builder.bitcast(builder.gep(out, [at]), _WORDS.as_pointer())
+                builder.store(builder.load(total), place).align = 4
+        return context.get_dummy_value()
+
+    return types.void(packed, code, dots), generate
+
+
+def _repeated(builder: Any, array: Any, offset: Any) -> Any:
+    """Four bytes in every word of a register."""
+    word = builder.load(builder.bitcast(builder.gep(array, [offset]), _WORD.as_pointer()))
+    word.align = 1
+    one = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), word, ir.Constant(_WORD, 0))
+    every = builder.shuffle_vector(one, ir.Constant(_WORDS, ir.Undefined), ir.Constant(_WORDS, [0] * (LANES // 4)))
+    return builder.bitcast(every, _BYTES)
+
+
 def _declared(builder: Any, name: str, result: Any, *parameters: Any) -> Any:
     kind = ir.FunctionType(result, parameters)
     return cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
@@ -86,6 +141,16 @@ def _declared(builder: Any, name: str, result: Any, *parameters: Any) -> Any:
 def _data(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
     """Where the array that is argument i lies."""
     return context.make_array(signature.args[i])(context, builder, arguments[i]).data
+
+
+def _size(context: Any, builder: Any, signature: Any, arguments: Any, i: int, axis: int) -> Any:
+    """Of an axis of the array that is argument i."""
+    shape = context.make_array(signature.args[i])(context, builder, arguments[i]).shape
+    return builder.extract_value(shape, axis)
+
+
+def _index(value: int) -> Any:
+    return ir.Constant(_INDEX, value)
 
 
 def _load(builder: Any, array: Any, offset: Any) -> Any:

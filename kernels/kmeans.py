@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import sums
+from kernels.centroids import coarsen, nearest_centroid
 from kernels.codes import inverse_norms, quantise
 from kernels.compiled import compiled
 from kernels.dot import dot
-from kernels.scan import Codes, Norms, Rows, Scores, nearest_centroid
+from kernels.scan import Codes, Norms, Rows, Scores
 
 
 class Round(NamedTuple):
@@ -47,7 +48,7 @@ def lloyd(codes: Codes, inv: Norms, centroids: Codes) -> Round:
     code, or whose codes cancel out, becomes one of the codes farthest from theirs. About 10 ns x n x k. Twin: `lloyd`.
     """
     centroid_inv = inverse_norms(centroids)
-    nearest = nearest_centroid(codes, centroids, centroid_inv)
+    nearest = nearest_centroid(codes, centroids, centroid_inv, *coarsen(centroids, centroid_inv))
     cosines = _own_cosines(codes, inv, centroids, centroid_inv, nearest)
     total = sums.empty(len(centroids), codes.shape[1])
     alike = np.ones(len(codes), np.float32)

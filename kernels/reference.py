@@ -93,6 +93,12 @@ def nearest_centroid(codes: Array, centroids: Array, inv: Array) -> Array:
     return nearest
 
 
+def place(at: Array, rows: Array, codes: Array, centroids: Array, inv: Array) -> None:
+    """1 + the nearest, where there is 0."""
+    for row in rows.tolist():
+        at[row] = at[row] or 1 + nearest_centroid(codes[[row]], centroids, inv)[0]
+
+
 def pairwise_cosine(codes: Array, inv: Array, rows: Array) -> Array:
     """Unit vectors times their transpose."""
     unit: Array = codes[rows].astype(np.float64) * inv[rows].astype(np.float64)[:, None]

@@ -1,7 +1,7 @@
 """Exact cosine over int8 codes: the truth that every approximate answer is scored by.
 
 cosine(a, b) = dot(a, b) x 1/|a| x 1/|b|. The dot product is an exact integer; the score is float32, multiplied in this
-order, so that equal inputs give equal scores everywhere. Called by the shard for tails, re-scoring and bucketing.
+order, so that equal inputs give equal scores everywhere. Called by the shard for tails and re-scoring.
 """
 
 import numpy as np
@@ -78,25 +78,6 @@ def cosines(codes: Codes, inv: Norms, rows: Rows, query: Code, query_inv: Scalar
             _fetch(codes, rows[i + ROWS_AHEAD])
         scores[i] = np.float32(dot(query, codes[rows[i]])) * inv[rows[i]] * scale
     return scores
-
-
-@compiled
-def nearest_centroid(codes: Codes, centroids: Codes, inv: Norms) -> Rows:
-    """Index (n,) int32 of the centroid most similar to each code; of equal ones the lower. Twin: `nearest_centroid`.
-
-    codes (n, d) int8, centroids (k, d) int8 with k >= 1, inv (k,) float32 = 1/|centroid|. About 10 ns a pair while the
-    centroids fit the L2 cache. A zero code gets 0.
-    """
-    nearest = np.zeros(codes.shape[0], np.int32)
-    for i in range(codes.shape[0]):
-        code = codes[i]
-        best = np.float32(dot(code, centroids[0])) * inv[0]
-        for c in range(1, centroids.shape[0]):
-            score = np.float32(dot(code, centroids[c])) * inv[c]
-            if score > best:
-                best = score
-                nearest[i] = c
-    return nearest
 
 
 @compiled

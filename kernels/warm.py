@@ -6,6 +6,7 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 import numpy as np
 
 from kernels import (
+    centroids,
     chains,
     codes,
     contributions,
@@ -29,6 +30,7 @@ def warm() -> None:
     """Run each kernel once on a tiny input."""
     _warm_codes()
     _warm_scan()
+    _warm_centroids()
     _warm_sums()
     _warm_contributions()
     _warm_keytable()
@@ -58,12 +60,18 @@ def _warm_scan() -> None:
         scan.scan_top_k(some, inv, both, some[0], query_inv, 1)
         scan.scan_all_top_k(some, inv, np.ones(2, np.uint8), 0, 2, some[0], query_inv, 1)
         scan.cosines(some, inv, both, some[0], query_inv)
-    centroids, centroid_inv = some.copy(), inv.copy()
-    scan.nearest_centroid(some, centroids, centroid_inv)
-    centroids.setflags(write=False)  # as those of a codebook are
-    centroid_inv.setflags(write=False)
-    scan.nearest_centroid(some, centroids, centroid_inv)
     scan.pairwise_cosine(some, inv, both)
+
+
+def _warm_centroids() -> None:
+    some, inv = np.ones((2, DIM), np.int8), np.ones(2, np.float32)
+    coarse = centroids.coarsen(some, inv)
+    read_only = some.copy(), inv.copy()
+    for column in read_only:  # as those of a codebook are
+        column.setflags(write=False)
+    for of in ((some, inv), read_only):
+        centroids.nearest_centroid(some, *of, *coarse)
+    centroids.place(np.zeros(2, np.int32), np.arange(2, dtype=np.int32), some, *read_only, *coarse)
 
 
 def _warm_sums() -> None:

@@ -91,7 +91,8 @@ async def _join(service: Service, database: CoordinatorDatabase) -> None:
     await database.publish_codebook(service.codebook)
     share, _, shares = settings.share.partition("/")
     member = Member(settings.shard_id, settings.region, service.url, settings.shares)
-    await database.register(member, int(share), int(shares))
+    await database.register(member, int(share), int(shares), service.map.held(settings.shard_id))
+    service.federation.map_epoch = 0  # that of a database which began anew says nothing about the map
 
 
 async def _look(service: Service, database: CoordinatorDatabase, mover: Mover) -> float:
@@ -104,6 +105,8 @@ async def _look(service: Service, database: CoordinatorDatabase, mover: Mover) -
     epoch = await database.heartbeat(
         settings.shard_id, known, stats.total_devices, stats.patterns_stored, shard.codebook_version
     )
+    if epoch < known:
+        raise Unregistered(settings.shard_id)
     epoch, shards = await database.shard_map() if epoch != known else (epoch, service.map.shards)
     _take_place(service, Place(epoch, shards, mover.leaving(moves)))
     service.federation.map_epoch = epoch

@@ -133,10 +133,15 @@ class Service:
             )
 
     def admit_device(self, device_id: bytes) -> None:
-        """Raises `WrongShard` for a device whose slot another shard has, `Moving` while it is on its way there."""
+        """Raises `WrongShard` for a device whose slot another shard has, `Moving` while it is on its way there.
+
+        And `NotReady` while nobody has the slot: whoever gets it later must not find the device on two shards.
+        """
         slot = slot_of(device_id)
         owner = self.map.owner(slot)
-        if owner is not None and owner.shard_id != self.settings.shard_id:
+        if owner is None:
+            raise NotReady("no shard of the map has the device's slot", retry_after_s=limits.RETRY_AFTER_S)
+        if owner.shard_id != self.settings.shard_id:
             raise WrongShard(f"the device belongs to shard {owner.shard_id}", url=owner.url)
         if slot in self.map.leaving:
             raise Moving("the device goes to another shard", retry_after_s=limits.MOVING_RETRY_AFTER_S)

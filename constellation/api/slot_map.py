@@ -2,7 +2,7 @@
 
 import msgspec
 
-from constellation.federation.database import MapEntry
+from constellation.federation.database import Held, MapEntry
 from constellation.slots import SLOTS
 
 
@@ -17,14 +17,21 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 class SlotMap:
     """The shards of every region; the slots of one region as its shards have them."""
 
-    def __init__(self, place: Place, region: str) -> None:
+    def __init__(self, place: Place, region: str, was_told: bool = True) -> None:
+        """`was_told`: by a coordinator database, in this life or an earlier one."""
         self.place, self.epoch, self.shards = place, place.epoch, place.shards
         self.leaving = frozenset(place.leaving)
+        self.was_told = was_told
+        self._region = [entry for entry in place.shards if entry.region == region]
         self._owners: list[MapEntry | None] = [None] * SLOTS
-        for entry in place.shards:
-            if entry.region == region:
-                for first, last in entry.slots:
-                    self._owners[first : last + 1] = [entry] * (last + 1 - first)
+        for entry in self._region:
+            for first, last in entry.slots:
+                self._owners[first : last + 1] = [entry] * (last + 1 - first)
+
+    def held(self, shard_id: str) -> Held | None:
+        """What this shard of the region has by a map that was told; None before the first."""
+        mine = [entry.slots for entry in self._region if entry.shard_id == shard_id and self.was_told]
+        return Held(self.epoch, [slot for first, last in mine[0] for slot in range(first, last + 1)]) if mine else None
 
     def owner(self, slot: int) -> MapEntry | None:
         """The shard that has the slot; None if nobody has."""
@@ -33,4 +40,5 @@ class SlotMap:
 
 def alone(shard_id: str, region: str) -> SlotMap:
     """The map of a shard without others."""
-    return SlotMap(Place(1, [MapEntry(shard_id, region, "", [(0, SLOTS - 1)], 0, 0, True, 1, 0.0)], []), region)
+    place = Place(1, [MapEntry(shard_id, region, "", [(0, SLOTS - 1)], 0, 0, True, 1, 0.0)], [])
+    return SlotMap(place, region, was_told=False)

@@ -1,6 +1,6 @@
-"""`constellation shards list | move`: the shards of a federation, and slots on their way from one to another.
+"""`constellation shards list | move | drain`: the shards of a federation, and slots on their way from one to another.
 
-Planning a move is all that the command does; the shards do the work, also when the command is gone.
+Planning moves is all that the command does; the shards do the work, also when the command is gone.
 """
 
 import argparse
@@ -28,7 +28,7 @@ POLL_S = 0.2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list | move")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list | move | drain")
     listing = actions.add_parser("list", help="every shard of the map", allow_abbrev=False)
     add_options(listing, _options())
     listing.set_defaults(act=_list)
@@ -41,6 +41,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--share", type=_share, default=1.0, metavar="X", help="of the slots that it has, such as 0.5")
     what.add_argument("--cancel", action="store_true", help="take back what has not arrived of earlier moves")
     move.set_defaults(act=_move)
+    drain = actions.add_parser(
+        "drain", help="give all slots of a shard to others, so that it can go", allow_abbrev=False
+    )
+    add_options(drain, _options())
+    drain.add_argument("shard", metavar="SHARD", help="that gives all it has")
+    text = "that gets an equal part, may be given again (default: every other one of the region)"
+    drain.add_argument("--to", dest="to_shards", action="append", default=[], metavar="SHARD", help=text)
+    drain.set_defaults(act=_drain)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,14 +114,37 @@ async def _move(url: str, arguments: argparse.Namespace) -> int:
             print(f"{len(numbers)} moves from {pair[0]} to {pair[1]} are taken back")
             return 0
         numbers = await moves.plan(*pair, arguments.slots, arguments.share)
-        with bar() as part:
-            ended = await _watched(moves, numbers, part)
-    done = [move for move in ended if move.state in ("owned", "done")]
-    slots, devices = sum(len(move.slots) for move in done), sum(move.imported for move in done)
-    print(f"{slots:,} slots with {devices:,} devices went from {pair[0]} to {pair[1]}")
-    for why in sorted({move.why for move in ended if move.why}):
-        print(f"constellation shards move: the rest stays with {pair[0]}: {why}", file=sys.stderr)
-    return 0 if len(done) == len(ended) else 1
+        return _told("move", await _shown(moves, numbers))
+
+
+async def _drain(url: str, arguments: argparse.Namespace) -> int:
+    from constellation.federation.database import connected
+    from constellation.federation.moves import Moves
+
+    async with connected(url) as database:
+        await database.check()
+        moves = Moves(database)
+        code = _told("drain", await _shown(moves, await moves.drain(arguments.shard, arguments.to_shards)))
+    if code == 0:
+        print(f"shard {arguments.shard} has no slots: it may be stopped")
+    return code
+
+
+def _told(action: str, ended: "list[Move]") -> int:
+    """What became of the moves, for a person and as exit code."""
+    for from_shard, to_shard in dict.fromkeys((move.from_shard, move.to_shard) for move in ended):
+        mine = [move for move in ended if (move.from_shard, move.to_shard) == (from_shard, to_shard)]
+        done = [move for move in mine if move.state == "done"]
+        slots, devices = sum(len(move.slots) for move in done), sum(move.imported for move in done)
+        print(f"{slots:,} slots with {devices:,} devices went from {from_shard} to {to_shard}")
+        for why in sorted({move.why for move in mine if move.why}):
+            print(f"constellation shards {action}: the rest stays with {from_shard}: {why}", file=sys.stderr)
+    return 0 if all(move.state == "done" for move in ended) else 1
+
+
+async def _shown(moves: "Moves", numbers: list[int]) -> "list[Move]":
+    with bar() as part:
+        return await _watched(moves, numbers, part) if numbers else []
 
 
 async def _watched(

@@ -50,6 +50,8 @@ def _wrongs(partial: Partial, terms: RoundTerms) -> Iterator[str]:
     yield from _wrong_trends(partial.trends)
     if (partial.trends.devices < 0).any() or (partial.trends.devices > WEIGHT_SUM_LIMIT).any():
         yield "trends: expected counts of devices"
+    if terms.group_key and (partial.trends.counts.sum(axis=0, dtype=np.int64) > partial.trends.devices).any():
+        yield "trends: expected each device once an item, as a robust round counts"
 
 
 def _wrong_buckets(given: BucketSums, terms: RoundTerms) -> Iterator[str]:

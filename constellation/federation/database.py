@@ -5,7 +5,8 @@ times are the database's. The worker's side is `leading`.
 
 Constraints, what must hold:
 - A partial is kept while its round collects, once, of the round's map epoch and codebook version.
-- The map epoch grows with every change of who is a shard and where, or of whose a slot is.
+- The map epoch grows with every change of who is a shard and where, or of whose a slot is. A slot keeps the one of its
+  last change, and shards remember the map: where they know better than the database, the higher epoch wins.
 - A published codebook or round never changes.
 What must fail: a shard in two regions, another codebook of the same version, a database of something else.
 """
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import asyncpg
 import msgspec
 
 from constellation import codebook as codebooks
@@ -24,7 +26,7 @@ from constellation.limits import SHARD_LIVE_S
 from constellation.rounds import GLOBAL, Partial, Sharing, encode
 from constellation.slots import SLOTS
 from constellation.storage import migrating
-from constellation.storage.connections import Connections, open_pool
+from constellation.storage.connections import Connections, DatabaseUnavailable, open_pool
 
 
 class Refused(Exception):
@@ -32,7 +34,7 @@ class Refused(Exception):
 
 
 class Unregistered(Exception):
-    """The database does not know the shard: register (again)."""
+    """The database does not know the shard, or is older than it was: register (again)."""
 
 
 class Member(NamedTuple):
@@ -42,6 +44,13 @@ class Member(NamedTuple):
     region: str
     url: str
     sharing: Sharing = "patterns"
+
+
+class Held(NamedTuple):
+    """What a shard remembers of the map that it served by last: its epoch, and the slots that it had."""
+
+    epoch: int
+    slots: list[int]
 
 
 class MapEntry(NamedTuple):
@@ -115,6 +124,15 @@ ROUND_ROW = """
 class CoordinatorDatabase(Connections):
     """By `connect`, then `migrate` or `check`. Every method also raises `DatabaseUnavailable`."""
 
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """As `Connections.connection`; also where another, empty database has taken the place of this one."""
+        try:
+            async with super().connection() as connection:
+                yield connection
+        except asyncpg.UndefinedTableError as error:
+            raise DatabaseUnavailable(f"the coordinator database was emptied: {error}") from error
+
     async def migrate(self) -> None:
         """Bring the schema up to this release. Raises `WrongDatabase`."""
         async with self.connection() as connection, migrating.alone(connection):
@@ -125,11 +143,12 @@ class CoordinatorDatabase(Connections):
         async with self.connection() as connection:
             await migrating.check(connection, _migrations(), "federation")
 
-    async def register(self, shard: Member, share: int = 0, shares: int = 1) -> None:
-        """Be a shard of the map, with those slots of the given share of the region that are nobody's yet.
+    async def register(self, shard: Member, share: int = 0, shares: int = 1, held: Held | None = None) -> None:
+        """Be a shard of the map. A new one has those slots of the given share of the region that are nobody's yet: the
+        first of a region all of them and a later one none, or shards 0..n-1 that start together an n-th each.
 
-        So the first of a region has all of them and a later one none, or shards 0..n-1 that start together an n-th
-        each. Raises `Refused` for a shard that is another region's.
+        What a shard `held` counts where it is newer than what the database says of a slot: the database was lost, or
+        is a backup from before moves. Raises `Refused` for a shard that is another region's.
         """
         if shard.region == GLOBAL:
             raise Refused(f"region {GLOBAL!r} is that of trends over all regions: choose another --region")
@@ -146,12 +165,13 @@ class CoordinatorDatabase(Connections):
                 " SET url = excluded.url, sharing = excluded.sharing, heartbeat = excluded.heartbeat",
                 *shard,
             )
-            taken = await connection.fetch(
-                "INSERT INTO slots SELECT $1, slot, $2 FROM generate_series($3::int, $4::int - 1) AS free (slot)"
-                " ON CONFLICT DO NOTHING RETURNING slot",
-                *(shard.region, shard.shard_id, share * SLOTS // shares, (share + 1) * SLOTS // shares),
-            )
-            if known is None or known["url"] != shard.url or taken:
+            changed = known is None or known["url"] != shard.url
+            if held is not None:
+                changed |= await _bring(connection, shard, held)
+            elif known is None:
+                free = range(share * SLOTS // shares, (share + 1) * SLOTS // shares)
+                await _take(connection, shard, Held(0, list(free)))
+            if changed:
                 await connection.execute("UPDATE map SET epoch = epoch + 1")
 
     async def heartbeat(self, shard_id: str, map_epoch: int, devices: int, patterns: int, codebook_version: int) -> int:
@@ -280,6 +300,33 @@ async def connected(url: str) -> AsyncIterator[CoordinatorDatabase]:
 async def connect(url: str) -> CoordinatorDatabase:
     """Raises as `open_pool`."""
     return CoordinatorDatabase(url, await open_pool(url))
+
+
+async def _bring(connection: Any, shard: Member, held: Held) -> bool:
+    """What the shard knows better than the database. Did that change whose a slot is?"""
+    if await connection.fetchval("SELECT epoch < $1 FROM map", held.epoch):
+        # Moves of a backup went on since, or were taken back: what they say is not so any more.
+        await connection.execute(
+            "UPDATE moves SET state = 'undone', why = 'it is one of a backup' WHERE state NOT IN ('done', 'undone')"
+        )
+        await connection.execute("DELETE FROM moving")
+        await connection.execute("UPDATE map SET epoch = $1", held.epoch)
+    gone = await connection.execute(
+        "DELETE FROM slots WHERE shard_id = $1 AND epoch < $2 AND slot <> ALL ($3::int[])",
+        *(shard.shard_id, held.epoch, held.slots),
+    )
+    return await _take(connection, shard, held) or gone != "DELETE 0"
+
+
+async def _take(connection: Any, shard: Member, held: Held) -> bool:
+    """Those of these slots that are nobody's, or whose owner is known of an earlier epoch. Are there any?"""
+    taken: str = await connection.execute(
+        "INSERT INTO slots SELECT $1, slot, $2, $3::bigint FROM unnest($4::int[]) AS held (slot)"
+        " ON CONFLICT (region, slot) DO UPDATE SET shard_id = excluded.shard_id, epoch = excluded.epoch"
+        " WHERE slots.epoch < excluded.epoch AND slots.shard_id <> excluded.shard_id",
+        *(shard.region, shard.shard_id, *held),
+    )
+    return taken != "INSERT 0 0"
 
 
 def _migrations() -> migrating.Migrations:

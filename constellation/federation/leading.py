@@ -24,6 +24,8 @@ from constellation.rounds import FederationResult
 
 LEASE = "worker"
 GROUP_KEY_BYTES = 16
+HAS_SLOTS = "shard_id IN (SELECT shard_id FROM slots)"
+"""One without has no devices: were it asked, it would be one of those that must stand behind a prototype."""
 
 
 class LeaseLost(Exception):
@@ -177,8 +179,8 @@ async def take_lead(database: CoordinatorDatabase, holder: str) -> Leadership | 
 
 
 async def _terms(connection: Any, wanted: Wanted) -> RoundTerms:
-    """What the next round is held to: every shard of the map, and the newest codebook that those who live have all got
-    to, never an older one than before: a shard that was started again begins with that of its settings. Raises
+    """What the next round is held to: every shard that has slots, and the newest codebook that those who live have all
+    got to, never an older one than before: a shard that was started again begins with that of its settings. Raises
     `NoRound`."""
     number, at = await connection.fetchrow(
         "SELECT coalesce(max(number), 0) + 1, extract(epoch FROM now())::bigint FROM rounds"
@@ -193,7 +195,8 @@ async def _terms(connection: Any, wanted: Wanted) -> RoundTerms:
         raise NoRound(f"shard {moving['to_shard']} takes in the devices of move {moving['number']}")
     version = await connection.fetchval(
         "SELECT min(codebook_version) FROM shards WHERE heartbeat > now() - make_interval(secs => $1)"
-        " AND codebook_version >= (SELECT coalesce(max(codebook_version), 1) FROM rounds WHERE state = 'published')",
+        " AND codebook_version >= (SELECT coalesce(max(codebook_version), 1) FROM rounds WHERE state = 'published')"
+        f" AND {HAS_SLOTS}",
         SHARD_LIVE_S,
     )
     if version is None:
@@ -201,7 +204,7 @@ async def _terms(connection: Any, wanted: Wanted) -> RoundTerms:
     content = await connection.fetchval("SELECT content FROM codebooks WHERE version = $1", version)
     if content is None:
         raise NoRound(f"the shards use codebook {version}, which nobody has published")
-    shards = await connection.fetch("SELECT shard_id, region, sharing FROM shards ORDER BY shard_id")
+    shards = await connection.fetch(f"SELECT shard_id, region, sharing FROM shards WHERE {HAS_SLOTS} ORDER BY shard_id")
     sharing = min(sharing for _, _, sharing in shards)  # aggregates, if that is what any of them gives
     noised = wanted.noised
     if noised is not None:

@@ -120,6 +120,7 @@ class _Merged:
             prototypes=self._prototypes(),
             trends=self._top_trends(),
             privacy=terms.noise.privacy if terms.noise else None,
+            robust=bool(terms.group_key),
         )
 
     def _prototypes(self) -> Prototypes:

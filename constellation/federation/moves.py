@@ -19,12 +19,12 @@ Constraints, what must hold:
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from constellation.federation.database import CoordinatorDatabase, Refused
-from constellation.limits import MOVE_DEVICES_MAX, MOVE_GIVEN_UP_S, MOVES_KEPT, SHARD_LIVE_S
-from constellation.slots import ranges_of
+from constellation.federation import planning
+from constellation.federation.database import CoordinatorDatabase
+from constellation.federation.planning import ENDED
+from constellation.limits import MOVE_GIVEN_UP_S
 
 ROUND_GOES_ON = "EXISTS (SELECT FROM rounds WHERE state IN ('collecting', 'merging'))"
-ENDED = ("done", "undone")
 
 
 class Move(NamedTuple):
@@ -59,40 +59,14 @@ class Moves:
         self._database = database
 
     async def plan(self, from_shard: str, to_shard: str, slots: Iterable[int] | None, share: float = 1.0) -> list[int]:
-        """Plan moves of these slots, or of the last `share` of those that the shard has; the numbers of the moves.
-
-        Each is of so few slots that about MOVE_DEVICES_MAX devices wait for it. Raises `Refused`.
-        """
+        """As `planning.plan`. Raises `Refused`."""
         async with self._database.connection() as connection, connection.transaction():
-            await connection.execute("SELECT FROM map FOR UPDATE")
-            regions = await _live(connection, from_shard, to_shard)
-            owned = await connection.fetch("SELECT slot FROM slots WHERE shard_id = $1 ORDER BY slot", from_shard)
-            mine = [slot for (slot,) in owned]
-            wanted = sorted(slots) if slots is not None else mine[len(mine) - round(len(mine) * share) :]
-            _check(from_shard, to_shard, regions, wanted, mine)
-            number = await connection.fetchval("SELECT coalesce(max(number), 0) + 1 FROM moves")
-            busy = await connection.fetch(
-                "SELECT number, slots FROM moves WHERE state <> ALL ($1::text[]) AND slots && $2::int[]"
-                " AND (state <> 'cancelled' OR to_shard = $3)",
-                *(ENDED, wanted, to_shard),
-            )
-            if busy:
-                raise Refused(f"move {busy[0]['number']} of {_told(set(busy[0]['slots']) & set(wanted))} is not over")
-            await connection.execute(
-                "DELETE FROM moves WHERE number < $1 AND state = ANY ($2::text[])", number - MOVES_KEPT, ENDED
-            )
-            devices = await connection.fetchval("SELECT devices FROM shards WHERE shard_id = $1", from_shard)
-            at_once = max(1, len(mine) * MOVE_DEVICES_MAX // max(1, devices))
-            parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
-            await connection.executemany(
-                "INSERT INTO moves (number, from_shard, to_shard, slots, devices, state)"
-                " VALUES ($1, $2, $3, $4, $5, 'planned')",
-                [
-                    (number + i, from_shard, to_shard, part, devices * len(part) // len(mine))
-                    for i, part in enumerate(parts)
-                ],
-            )
-        return list(range(number, number + len(parts)))
+            return await planning.plan(connection, from_shard, to_shard, slots, share)
+
+    async def drain(self, shard_id: str, to_shards: Sequence[str] = ()) -> list[int]:
+        """As `planning.drain`. Raises `Refused`."""
+        async with self._database.connection() as connection, connection.transaction():
+            return await planning.drain(connection, shard_id, to_shards)
 
     async def cancel(self, from_shard: str, to_shard: str, why: str) -> list[int]:
         """Take back what has not changed owner yet; the numbers of these moves."""
@@ -191,12 +165,12 @@ class Moves:
                 f" AND NOT EXISTS (SELECT FROM moving WHERE move = $1) AND NOT {ROUND_GOES_ON}",
                 number,
             ):
+                epoch = await connection.fetchval("UPDATE map SET epoch = epoch + 1 RETURNING epoch")
                 await connection.execute(
-                    "UPDATE slots SET shard_id = to_shard FROM moves"
+                    "UPDATE slots SET shard_id = to_shard, epoch = $2 FROM moves"
                     " WHERE number = $1 AND slots.shard_id = from_shard AND slot = ANY (moves.slots)",
-                    number,
+                    *(number, epoch),
                 )
-                await connection.execute("UPDATE map SET epoch = epoch + 1")
 
     async def end(self, number: int) -> None:
         """owned -> done, cancelled -> undone: what was to be dropped is."""
@@ -223,41 +197,6 @@ async def _cancel(connection: Any, from_shard: str, to_shard: str, why: str) -> 
     numbers = sorted(number for (number,) in rows)
     await connection.execute("DELETE FROM moving WHERE move = ANY ($1::bigint[])", numbers)
     return numbers
-
-
-async def _live(connection: Any, *shard_ids: str) -> list[str]:
-    """The region of each. Raises `Refused` for one that is not there, or was not heard of lately."""
-    regions = []
-    for shard_id in shard_ids:
-        row = await connection.fetchrow(
-            "SELECT region, heartbeat > now() - make_interval(secs => $2) AS live FROM shards WHERE shard_id = $1",
-            *(shard_id, SHARD_LIVE_S),
-        )
-        if row is None:
-            raise Refused(f"there is no shard {shard_id}: `shards list` shows all")
-        if not row["live"]:
-            raise Refused(f"shard {shard_id} was not heard of in the last {SHARD_LIVE_S} s: start it first")
-        regions.append(row["region"])
-    return regions
-
-
-def _check(from_shard: str, to_shard: str, regions: list[str], wanted: list[int], mine: list[int]) -> None:
-    """Raises `Refused`."""
-    if from_shard == to_shard:
-        raise Refused(f"shard {from_shard} has them already: give another shard to move to")
-    if len(set(regions)) > 1:
-        raise Refused(
-            f"shard {from_shard} is one of region {regions[0]}, {to_shard} of {regions[1]}; slots do not cross"
-        )
-    if foreign := set(wanted) - set(mine):
-        raise Refused(f"shard {from_shard} does not have {_told(foreign)}; it has {_told(mine)}")
-    if not wanted:
-        raise Refused(f"there is nothing to move: shard {from_shard} has {_told(mine)}")
-
-
-def _told(slots: Iterable[int]) -> str:
-    ranges = [f"{first}-{last}" if first < last else f"{first}" for first, last in ranges_of(slots)]
-    return f"slots {','.join(ranges)}" if ranges else "no slots"
 
 
 async def _updated(connection: Any, statement: str, *values: object) -> bool:

@@ -36,8 +36,8 @@ class Noise(msgspec.Struct, frozen=True):
 
 
 class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """Fixed when a round is opened. `at`: unix seconds; `buckets`: centroids of the codebook; `shards`: every shard of
-    the maps, whether it will report or not, with its region."""
+    """Fixed when a round is opened. `at`: unix seconds; `buckets`: centroids of the codebook; `shards`: every shard
+    that has slots, whether it will report or not, with its region."""
 
     round: int
     at: int
@@ -54,7 +54,8 @@ class RoundTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Only of aggregates, and of the plain mean."""
     group_key: bytes = b""
     """Secret, drawn for this round: shards deal their devices into groups by it, and a prototype is the geometric
-    median of the groups' means (`robust`). Without one it is the mean of all devices."""
+    median of the groups' means (`robust`); trends count devices. Without one it is the mean of all devices, and trends
+    count samples."""
 
     def __post_init__(self) -> None:
         assert GLOBAL not in self.shards.values()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from constellation.limits import CONTEXT_STRINGS_MAX, TREND_ITEMS_PER_PARTIAL_MAX
+from constellation.limits import CONTEXT_STRINGS_MAX
 from constellation.model import Rows
 from constellation.rounds import (
     CONTENT_TYPE,
@@ -28,14 +28,13 @@ from constellation.shard.buckets import Buckets
 from constellation.shard.contexts import WORDS, ContextTable
 from constellation.shard.groups import Groups, NoGroups
 from constellation.shard.tables import Tables
-from kernels import chains
+from constellation.shard.watching import Devices, Samples, Watching
 
 _PATTERNS_PER_STEP = 500
 _LINES_PER_STEP = 1_000
 _PLACES = np.array([TIME_OF_DAY, DAY_OF_WEEK, CONTENT_TYPE] + [GENRE_HINT] * (WORDS - 3))
 _WORD_BITS, _PLACE_BITS, _BUCKET_BITS = 16, 2, 24
 """Of one number for owner, bucket, place and word: sorting numbers is ten times as fast as sorting rows of four."""
-_ITEM_BITS = 31
 _WITHOUT_OWNER = (1 << _WORD_BITS + _PLACE_BITS + _BUCKET_BITS) - 1
 
 assert CONTEXT_STRINGS_MAX <= 1 << _WORD_BITS and max(_PLACES) < 1 << _PLACE_BITS
@@ -57,29 +56,29 @@ class Given(NamedTuple):
 
 
 def give(tables: Tables, buckets: Buckets, group_key: bytes) -> Generator[None, None, Given]:
-    """What the devices give under one codebook; each step takes about 1 ms. No groups without a key for them."""
+    """What the devices give under one codebook; each step takes about 1 ms.
+
+    With a group key, as a robust round has one: groups, and trends of devices instead of samples.
+    """
     sums = buckets.sums()
     devices = int(np.count_nonzero(tables.devices.patterns[: tables.devices.rows.high]))
     yield
     contexts: Contexts = Counter()
     groups = Groups(tables, buckets, group_key) if group_key else NoGroups()
-    watching: npt.NDArray[np.int64] = np.zeros(tables.trends.high, np.int64)
+    watching: Watching = Devices(tables) if group_key else Samples(tables)
     start = 0
     while start < tables.devices.rows.high:
         stop = tables.devices.run(start, _PATTERNS_PER_STEP)
         some = np.arange(start, stop, dtype=np.int32)
         starts, rows = buckets.counted(some)
         _count_contexts(contexts, tables, buckets.of(rows), starts, rows, buckets.bounds.strings)
-        watching = _count_watching(watching, tables, some)
+        watching.count(some)
         groups.count(some, starts, rows)
         start = stop
         yield
     means = yield from groups.means()
     told = yield from _columns(contexts)
-    trends = tables.trends
-    watching.resize(trends.high)
-    watched = trends.best(TREND_ITEMS_PER_PARTIAL_MAX, watching)
-    return Given(trends.current_hour, sums, told, watched, devices, means)
+    return Given(watching.hour, sums, told, watching.told(), devices, means)
 
 
 def _count_contexts(
@@ -114,18 +113,6 @@ def _ranks(keys: Counts, counts: Counts, table: ContextTable) -> Counts:
     ranks = np.empty(len(keys), np.int64)
     ranks[order] = np.arange(len(keys)) - starts
     return ranks
-
-
-def _count_watching(counted: Counts, tables: Tables, devices: Rows) -> Counts:
-    """Count each device once for each item that samples of a pattern of it were counted for; by item, (n,) or more."""
-    patterns = tables.patterns
-    starts, rows = chains.rows_of_many(tables.devices.first, patterns.following, devices)
-    owner = np.repeat(np.arange(len(devices)), np.diff(starts))
-    credited = np.flatnonzero((patterns.credited_item[rows] >= 0) & (patterns.credited_samples[rows] > 0))
-    once = np.unique(owner[credited] << _ITEM_BITS | patterns.credited_item[rows[credited]])
-    more: Counts = np.bincount(once & (1 << _ITEM_BITS) - 1, minlength=len(counted))
-    more[: len(counted)] += counted
-    return more
 
 
 def _columns(contexts: Contexts) -> Generator[None, None, ContextCounts]:

@@ -41,6 +41,7 @@ class Trends:
         self._titles: dict[str, int] = {}
         self._high = GENRE_TRENDS_MAX
         self._region, self._shares_own = region, shares_own
+        self._robust = False
         self._hour = 0
         self._leaders = Leaders(TRENDING_MAX, 4 * TRENDING_MAX, self._values, self._best)
         self._tops: dict[str, list[Trend]] = {}
@@ -81,6 +82,11 @@ class Trends:
             self._names[item] = name
             self._own.clear()
         return item
+
+    @property
+    def capacity(self) -> int:
+        """Items there can be."""
+        return len(self._scores)
 
     @property
     def high(self) -> int:
@@ -132,16 +138,18 @@ class Trends:
     def top(self, limit: int, region: str | None = None) -> list[Trend]:
         """The best items of a region, or of all (GLOBAL), best first; without one of this shard's own.
 
-        As the last round published them; of a region with this shard with what was counted here since, if that is told.
+        As the last round published them; of a region with this shard with what was counted here since, if that is told
+        and was counted in the same way.
         """
         region = region or self._region
         if region not in self._tops:
-            mine = self._shares_own and region in (self._region, GLOBAL)
+            mine = self._shares_own and not self._robust and region in (self._region, GLOBAL)
             self._tops[region] = self._read(region) if mine else self._published.get(region, [])
         return self._tops[region][:limit]
 
     def publish(self, result: FederationResult, given: TrendCounts, given_hour: int) -> None:
         """Take a round over, to which this shard gave `given` of the week to `given_hour`."""
+        self._robust = result.robust
         self._published = {of.region: _as_published(of) for of in result.trends}
         self._elsewhere = {
             of.region: elsewhere(of, result.hour, given, given_hour)
@@ -176,12 +184,23 @@ class Trends:
                 some = items[start : start + _CELLS_AT_ONCE]
                 yield self.read([self._names[item] for item in some], np.full(len(some), hour, np.uint32))
 
-    def best(self, most: int, devices: npt.NDArray[np.int64]) -> TrendCounts:
-        """The week of up to so many items with the highest scores, in no order; 2 ms for 5,000. `devices`: by item."""
-        items = np.flatnonzero(self._scores[: self._high])
+    def best(
+        self,
+        most: int,
+        devices: npt.NDArray[np.int64],
+        scores: npt.NDArray[np.float64] | None = None,
+        counts: npt.NDArray[np.uint32] | None = None,
+    ) -> TrendCounts:
+        """The week of up to so many items with the highest scores, in no order; 2 ms for 5,000.
+
+        By item: devices (n,), and scores (n,) and counts (168, n), those of samples where none are given.
+        """
+        scores = self._scores if scores is None else scores
+        counts = self._counts if counts is None else counts
+        items = np.flatnonzero(scores[: self._high])
         if len(items) > most:
-            items = np.sort(items[np.argpartition(-self._scores[items], most)[:most]])
-        return TrendCounts([self._names[item] for item in items.tolist()], devices[items], self._counts[:, items])
+            items = np.sort(items[np.argpartition(-scores[items], most)[:most]])
+        return TrendCounts([self._names[item] for item in items.tolist()], devices[items], counts[:, items])
 
     def restore(self, cells: TrendCells) -> None:
         """Set counts; scores are wrong until `rescore`."""

@@ -8,7 +8,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from constellation.shard.similarity import SimilarityIndex
-from kernels import codes, scan
+from kernels import centroids, codes, scan
 
 ROWS = 20_000
 DIM = 384
@@ -32,8 +32,10 @@ def test_scan_rows_for_the_top_100(benchmark: BenchmarkFixture, column: codes.Co
 
 
 def test_nearest_of_1024_centroids(benchmark: BenchmarkFixture, column: codes.Codes) -> None:
-    centroids = column[:1024].copy()
-    nearest = benchmark(scan.nearest_centroid, column[5:6].copy(), centroids, codes.inverse_norms(centroids))
+    some = column[:1024].copy()
+    inverse = codes.inverse_norms(some)
+    coarse = centroids.coarsen(some, inverse)
+    nearest = benchmark(centroids.nearest_centroid, column[5:6].copy(), some, inverse, *coarse)
     assert nearest.tolist() == [5]
 
 

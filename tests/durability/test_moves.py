@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
+import httpx
 import numpy as np
 
-from constellation.federation.database import CoordinatorDatabase, connected
+from constellation.federation.database import CoordinatorDatabase, Member, connected
 from constellation.federation.leading import take_lead
 from constellation.federation.moves import Moves
 from constellation.rounds import decode_partial
 from constellation.slots import SLOTS, slot_of
 from constellation.storage.embedded import DATABASE
 from tests.api.process import START_S_MAX, Server, environment
-from tests.durability.ledger import Ledger
+from tests.durability.ledger import Ledger, Tv
 from tests.durability.life import SOAKING, Stored, kill, living, stop, stored, until
 from tests.storage.conftest import execute
 from tests.storage.conftest import server as server
@@ -53,9 +55,14 @@ class Region:
         return self._server.replace(f"/{DATABASE}?", f"/moves_{name}_{self._ports[name]}?")
 
     async def create(self) -> None:
+        """Both at the same time; the coordinator knows them before: the first has all slots, each sees the other."""
+        async with connected(self.coordinator) as database:
+            await database.migrate()
+            for name in self._ports:
+                await database.register(Member(name, "eu", self.url(name)))
         for name in self._ports:
             await execute(self._server, f"CREATE DATABASE moves_{name}_{self._ports[name]}")
-            await self.start(name)
+        await asyncio.gather(*(self.start(name) for name in self._ports))
 
     async def start(self, name: str, coordinator: str = "") -> None:
         options = ("--shard-id", name, "--region", "eu", "--port", str(self._ports[name]))
@@ -69,9 +76,9 @@ class Region:
         await self._lives[name].aclose()
 
     async def stop(self) -> None:
-        for name, running in self.servers.items():
-            await stop(running)
-            await self._lives[name].aclose()
+        await asyncio.gather(*(stop(running) for running in self.servers.values()))
+        for life in self._lives.values():
+            await life.aclose()
 
 
 def free_port() -> int:
@@ -87,16 +94,18 @@ async def region(folder: Path, server: str, coordinator: str) -> AsyncIterator[t
     try:
         await made.create()
         async with connected(coordinator) as database:
-            await until(lambda: _all_live(database), START_S_MAX)
+            await until(lambda: _know_each_other(made), START_S_MAX)
             yield made, Moves(database)
     finally:
         for life in made._lives.values():
             await life.aclose()
 
 
-async def _all_live(database: CoordinatorDatabase) -> bool:
-    shards = (await database.shard_map()).shards
-    return len(shards) == 2 and all(shard.live and shard.epoch for shard in shards)
+async def _know_each_other(region: Region) -> bool:
+    """Has each looked at the map?"""
+    async with httpx.AsyncClient(verify=False) as client:
+        replies = [await client.get(f"{region.url(name)}/api/v1/shards") for name in region.servers]
+    return [len(reply.raise_for_status().json()["shards"]) for reply in replies] == [2, 2]
 
 
 async def state(moves: Moves) -> str:
@@ -140,7 +149,7 @@ def samples_of(ledger: Ledger) -> Counter[str]:
 def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
     folder: Path, server: str, url: str, rng: np.random.Generator
 ) -> None:
-    """There, by a command that is killed, and half of it back. What comes late is a duplicate where the device is."""
+    """All go, by a `drain` that is killed, and half come back. What comes late is a duplicate where the device is."""
 
     async def scenario() -> None:
         ledger = Ledger(rng, patient=True)
@@ -148,7 +157,7 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
             async with ledger.syncing(both.url("a")):
                 await ledger.more(50)
                 async with gated(url, "UPDATE OF state ON moves"):
-                    command = subprocess.Popen(command_line(url, "move", "--from=a", "--to=b"), env=environment())
+                    command = subprocess.Popen(command_line(url, "drain", "a"), env=environment())
                     await gate_reached(url)
                     command.kill()
                     command.wait(START_S_MAX)
@@ -156,25 +165,49 @@ def test_devices_notice_nothing_of_a_move_but_where_they_are_sent(
                 await ledger.more(50)
             [move] = await moves.numbered([1])
             assert (move.state, len(move.slots), move.imported) == ("done", SLOTS, len(ledger.tvs))
-            forgotten = ledger.tvs.pop()
             await ledger.settle(both.url("a"))
+            with_patterns = sum(bool(device.patterns) for device in ledger.model.devices.values())
+            assert await count_in_a_round(database, 1, 1) == with_patterns
+            await check_drained(both, "a", ledger.tvs[0])
+            forgotten = ledger.tvs.pop()
             await ledger.forget(both.url("a"), forgotten)
             async with ledger.syncing(both.url("a")):
                 assert "8,192 slots" in await shards(url, "move", "--from=b", "--to=a", "--share=0.5")
                 await ledger.more(50)
             await ledger.settle(both.url("b"))
             with_patterns = sum(bool(device.patterns) for device in ledger.model.devices.values())
-            assert await count_in_a_round(database, 1, len(both.servers)) == with_patterns
+            assert await count_in_a_round(database, 2, len(both.servers)) == with_patterns
             for tv in (*ledger.tvs, forgotten):
                 await ledger.send_old(both.url("b"), tv.sent[0])
                 await ledger.send_old(both.url("a"), tv.sent[-1])
             await ledger.settle(both.url("a"))
             listed = await shards(url, "list")
             assert "0-8191" in listed and "8192-16383" in listed
+            await execute(url, "DO $$ BEGIN DROP SCHEMA public CASCADE; CREATE SCHEMA public; END $$")
+            await until(lambda: has_slots(url, {"b": (0, 8_191), "a": (8_192, 16_383)}), START_S_MAX)
             await both.stop()
             await check_kept(ledger, both)
 
     asyncio.run(scenario())
+
+
+async def has_slots(url: str, expected: dict[str, tuple[int, int]]) -> bool:
+    """Is that the map of a database which may be empty yet?"""
+    with contextlib.suppress(asyncpg.UndefinedTableError):
+        rows = await execute(url, "SELECT shard_id, min(slot), max(slot) FROM slots GROUP BY shard_id")
+        return {shard_id: (first, last) for shard_id, first, last in rows} == expected
+    return False
+
+
+async def check_drained(region: Region, name: str, tv: Tv) -> None:
+    """It has neither slots nor devices, sends every device on, and can be drained again."""
+    assert f"shard {name} has no slots" in await shards(region.coordinator, "drain", name)
+    async with httpx.AsyncClient(base_url=region.url(name)) as client:
+        listed = (await client.get("/api/v1/shards")).raise_for_status().json()["shards"]
+        assert {shard["id"]: len(shard["slots"]) for shard in listed}[name] == 0
+        reply = await client.post("/api/v1/sync", content=tv.sent[-1], headers={"Content-Type": "application/json"})
+        assert (reply.status_code, reply.headers["Location"]) == (307, f"{region.url('b')}/api/v1/sync")
+        assert (await client.get("/api/v1/stats")).json()["total_devices"] == 0
 
 
 async def count_in_a_round(database: CoordinatorDatabase, number: int, shards_reporting: int) -> int:
@@ -236,8 +269,7 @@ def test_what_was_told_stays_refused_in_the_next_life_without_coordinator_and_is
             async with gated(url, "DELETE ON moving"):
                 await moves.plan("a", "b", [slot_of(tv.id) for tv in leaving])
                 await gate_reached(url)
-                await both.kill("a")
-                await both.kill("b")
+                await asyncio.gather(both.kill("a"), both.kill("b"))
             await both.start("a", f"postgresql://127.0.0.1:{free_port()}/away")
             for tv in ledger.tvs:
                 tv.pending, tv.tries = ledger.new_delta(tv), 0
@@ -245,8 +277,9 @@ def test_what_was_told_stays_refused_in_the_next_life_without_coordinator_and_is
             assert {tv.number for tv in ledger.tvs if tv.pending} == {tv.number for tv in leaving}
             assert all('"moving"' in refusal for refusal in ledger.refusals) and len(ledger.refusals) == len(leaving)
             await both.kill("a")
-            await both.start("a")
-            assert "1 moves from a to b are taken back" in await shards(url, "move", "--from=a", "--to=b", "--cancel")
+            cancel = shards(url, "move", "--from=a", "--to=b", "--cancel")
+            _, told = await asyncio.gather(both.start("a"), cancel)
+            assert "1 moves from a to b are taken back" in told
             await until(lambda: ledger.resend(both.url("a")))
             assert await state(moves) == "cancelled"
             await both.start("b")

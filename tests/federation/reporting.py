@@ -20,6 +20,8 @@ from tests.storage.conftest import execute
 
 VERSION = 3
 DEVICES = 40
+SHARES = 8
+"""Of the slots of a region; each shard has one."""
 HOUR = int(time.time()) // 3_600
 
 Change = Callable[[Partial], None]
@@ -39,10 +41,11 @@ def codebook(version: int = VERSION, seed: int = 0) -> Codebook:
 
 
 async def join(database: CoordinatorDatabase, *numbers: int, version: int = VERSION) -> None:
-    """Shards that live, grouped under a codebook that is published."""
+    """Shards that live, each with its share of the slots, grouped under a codebook that is published."""
     await database.publish_codebook(codebook(version))
     for number in numbers:
-        await database.register(Member(shard_name(number), REGIONS[0], f"http://{shard_name(number)}"))
+        member = Member(shard_name(number), REGIONS[0], f"http://{shard_name(number)}")
+        await database.register(member, (number - 1) % SHARES, SHARES)
         await beat(database, number, version)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from constellation.federation import RefusedPartial
-from constellation.federation.database import Member, Refused, Unregistered, connect
+from constellation.federation.database import Held, Member, Refused, Unregistered, connect
+from constellation.federation.moves import Moves
 from constellation.limits import SHARD_LIVE_S
 from constellation.rounds import GLOBAL, Partial, decode_partial, encode
 from constellation.slots import SLOTS
@@ -80,6 +81,69 @@ def test_map_epoch_grows_when_a_shard_joins_or_has_another_address_and_not_when_
             a, b = (await database.shard_map()).shards
             assert (a.url, a.devices, a.patterns, a.epoch) == ("http://2", 5, 9, 3)
             assert (b.devices, b.patterns, b.epoch) == (0, 0, 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcab", "bdac"])
+def test_shards_bring_the_slots_that_they_held_to_a_database_that_was_lost(url: str, order: str) -> None:
+    """Also one that had none, where a share would be free; what a shard has that is not there yet stays free."""
+    slots = {"a": [0, 1, 7], "b": [*range(2, 7), *range(8, 9_000)], "c": [*range(9_000, SLOTS)], "d": []}
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            for shard_id in order:
+                held = Held(9, slots[shard_id])
+                for _ in range(2):  # killed before it looked at the map
+                    await database.register(Member(shard_id, "eu", "http://s"), held=held)
+                free = {slot for other in order[order.index(shard_id) + 1 :] for slot in slots[other]}
+                rows = await execute(url, "SELECT slot, shard_id FROM slots")
+                assert dict(rows) == {slot: one for one in order for slot in slots[one] if slot not in free}
+            await database.register(Member("new", "eu", "http://new"))
+            assert (await database.shard_map()).shards[-1].slots == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_two_shards_that_held_a_slot_the_one_with_the_newer_map_has_it(url: str, order: str) -> None:
+    """The move was not seen by the shard that they left. A new shard that came too early gives back what it took."""
+    held = {"a": Held(5, [1, 2, 3, 4]), "b": Held(6, [3, 4, 5])}
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await database.register(Member("early", "eu", "http://early"))
+            await database.register(Member("abroad", "us", "http://abroad"), held=Held(7, [3, 4]))
+            for shard_id in (*order, *order):
+                await database.register(Member(shard_id, "eu", "http://s"), held=held[shard_id])
+            found = await database.shard_map()
+            assert [one.slots for one in found.shards] == [[(1, 2)], [(3, 5)], [(0, 0), (6, SLOTS - 1)], [(3, 4)]]
+            assert found.epoch > 7
+            await database.register(Member("a", "eu", "http://s"), held=Held(found.epoch, [1, 2]))
+            assert (await database.shard_map()).epoch == found.epoch
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("order", ["abc", "bca"])
+def test_a_database_from_before_a_move_learns_of_it_from_the_shards(url: str, order: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            members = [Member(shard_id, "eu", f"http://{shard_id}") for shard_id in "abc"]
+            for number, member in enumerate(members):
+                await database.register(member, number, 3)
+            before = await database.shard_map()
+            held = {one.shard_id: list(range(one.slots[0][0], one.slots[0][1] + 1)) for one in before.shards}
+            for shard_id in "abc":  # such a one is older than the database: slots moved while it was away
+                await database.register(members["abc".index(shard_id)], held=Held(0, held[shard_id][9:]))
+            assert [one.slots for one in (await database.shard_map()).shards] == [one.slots for one in before.shards]
+            await Moves(database).plan("b", "c", [held["b"][-1]])
+            held["a"].append(held["b"].pop(0))
+            for shard_id in order:
+                await database.register(members["abc".index(shard_id)], held=Held(before.epoch + 1, held[shard_id]))
+            after = await database.shard_map()
+            assert [one.slots for one in after.shards] == [[(one[0], one[-1])] for one in held.values()]
+            assert after.epoch > before.epoch + 1 and await Moves(database).unfinished() == []
 
     asyncio.run(scenario())
 

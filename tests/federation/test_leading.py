@@ -150,6 +150,27 @@ def test_round_has_the_newest_codebook_that_all_living_shards_are_grouped_under(
     asyncio.run(scenario())
 
 
+def test_a_shard_without_slots_is_not_asked_and_nothing_waits_for_it(url: str) -> None:
+    """Were it one of three, nothing could be published that two have."""
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, 1, 2)
+            await execute(url, "UPDATE slots SET shard_id = $1", shard_name(1))
+            await database.heartbeat(shard_name(2), 1, 0, 0, 1)  # it is grouped under nothing newer
+            lead = await leading(database)
+            await lead.open(0, 60)
+            current = await lead.current()
+            assert current is not None and list(current.terms.shards) == [shard_name(1)]
+            assert current.terms.codebook_version == VERSION
+            await report(database, 1)
+            assert await database.open_round(shard_name(2)) is None
+            closed = await lead.close_collecting(1)
+            assert closed is not None and (closed.state, closed.expected, closed.reported) == ("merging", 1, 1)
+
+    asyncio.run(scenario())
+
+
 def test_round_is_held_to_the_strictest_of_its_shards(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as database:

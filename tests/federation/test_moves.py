@@ -10,10 +10,11 @@ from constellation.federation.moves import Move, Moves, Piece
 from constellation.limits import MOVE_DEVICES_MAX, MOVE_GIVEN_UP_S, SHARD_LIVE_S
 from constellation.slots import SLOTS, ranges_of
 from tests.federation.material import REGIONS, shard_name
-from tests.federation.reporting import asked, beat, join, leading, opened, report
+from tests.federation.reporting import SHARES, asked, beat, join, leading, opened, report
 from tests.storage.conftest import execute
 
-A, B, C = (shard_name(number) for number in (1, 2, 3))
+A, B, C, D = (shard_name(number) for number in (1, 2, 3, 4))
+EACH = SLOTS // SHARES
 PIECES = [Piece(1, 3, b"one"), Piece(2, 4, b"two")]
 
 
@@ -49,7 +50,7 @@ async def take_in(moves: Moves, number: int = 1) -> None:
 
 
 async def planned(database: CoordinatorDatabase, url: str) -> Moves:
-    """A has all slots; slots 5 and 6 are to go to B."""
+    """Of the slots of A, 5 and 6 are to go to B."""
     await join(database, 1, 2)
     moves = Moves(database)
     assert await moves.plan(A, B, [5, 6]) == [1]
@@ -83,7 +84,7 @@ def test_a_move_from_its_plan_to_its_end_and_every_step_twice(url: str) -> None:
                 assert await state(moves) == "owned"
             shards = await database.shard_map()
             assert shards.epoch == epoch + 1
-            assert [shard.slots for shard in shards.shards] == [[(0, 4), (7, SLOTS - 1)], [(5, 6)]]
+            assert [shard.slots for shard in shards.shards] == [[(0, 4), (7, EACH - 1)], [(5, 6), (EACH, 2 * EACH - 1)]]
             for _ in range(2):
                 await moves.end(1)
             assert await moves.unfinished() == [] and await execute(url, "SELECT FROM moving") == []
@@ -143,12 +144,14 @@ def test_plans_that_cannot_be_are_refused(url: str) -> None:
         async with opened(url) as database:
             moves = await planned(database, url)
             await database.register(Member(C, REGIONS[1], "http://c"))
+            await database.register(Member(D, REGIONS[0], "http://d"), SHARES - 1, SHARES)
+            await execute(url, "DELETE FROM slots WHERE shard_id = $1", D)
             for pair, slots, why in (
                 ((A, B), [6, 7], "move 1 of slots 6 is not over"),
                 ((A, A), [7], "give another shard"),
                 ((A, "nobody"), [7], "there is no shard nobody"),
-                ((B, A), [7], "does not have slots 7; it has no slots"),
-                ((B, A), None, "nothing to move"),
+                ((B, A), [7], f"does not have slots 7; it has slots {EACH}-{2 * EACH - 1}"),
+                ((D, A), None, f"nothing to move: shard {D} has no slots"),
                 ((A, C), [7], f"of region {REGIONS[0]}, {C} of {REGIONS[1]}"),
             ):
                 with pytest.raises(Refused, match=why):
@@ -170,9 +173,75 @@ def test_a_share_of_the_slots_goes_in_moves_of_few_devices(url: str) -> None:
             numbers = await moves.plan(A, B, None, 0.5)
             found = await moves.numbered(numbers)
             assert len(found) == 6 and [move.number for move in found] == numbers
-            assert ranges_of(slot for move in found for slot in move.slots) == [(SLOTS // 2, SLOTS - 1)]
+            assert ranges_of(slot for move in found for slot in move.slots) == [(EACH // 2, EACH - 1)]
             assert max(move.devices for move in found) <= MOVE_DEVICES_MAX
             assert await moves.of(A) == await moves.of(B) == found and await moves.of(C) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_drained_shard_gives_each_other_one_an_equal_part(url: str) -> None:
+    """Also where some of its slots are on their way, and when it is said again."""
+
+    async def scenario() -> None:
+        async with opened(url) as database:
+            moves = await planned(database, url)
+            await join(database, 3, 4)
+            await database.register(Member("abroad", REGIONS[1], "http://abroad"))
+            await silence(url, D, SHARD_LIVE_S)
+            numbers = await moves.drain(A)
+            assert numbers == await moves.drain(A, [B]) == [1, 2, 3]
+            found = await moves.numbered(numbers)
+            assert [move.to_shard for move in found] == [B, B, C] and len(found[1].slots) == len(found[2].slots)
+            assert sorted(slot for move in found for slot in move.slots) == list(range(EACH))
+            for move in found:
+                await copy(moves, move.number)
+                await take_in(moves, move.number)
+                await moves.own(move.number)
+            assert await moves.drain(A) == numbers  # it has to drop them yet
+            for number in numbers:
+                await moves.end(number)
+            assert await moves.drain(A) == []
+            assert await execute(url, "SELECT FROM slots WHERE shard_id = $1", A) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_shard_is_drained_onto_those_that_are_named(url: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, 1, 2, 3, 4)
+            moves = Moves(database)
+            found = await moves.numbered(await moves.drain(A, [D, B, D]))
+            assert [(move.to_shard, len(move.slots)) for move in found] == [(D, EACH // 2), (B, EACH // 2)]
+
+    asyncio.run(scenario())
+
+
+def test_a_shard_that_cannot_be_drained_stays_as_it_is(url: str) -> None:
+    async def scenario() -> None:
+        async with opened(url) as database:
+            await join(database, 1)
+            moves = Moves(database)
+            for shard_id, targets, why in (
+                (A, [], f"no other shard of region {REGIONS[0]}"),
+                ("nobody", [], "there is no shard nobody"),
+                (A, [B], f"there is no shard {B}"),
+            ):
+                with pytest.raises(Refused, match=why):
+                    await moves.drain(shard_id, targets)
+            await join(database, 2, 3)
+            with pytest.raises(Refused, match="give another shard"):
+                await moves.drain(A, [B, A])
+            assert await moves.unfinished() == []
+            await moves.drain(C, [A])
+            with pytest.raises(Refused, match=f"on their way to shard {A} in move 1"):
+                await moves.drain(A)
+            found = await moves.numbered(await moves.drain(B))
+            assert [move.to_shard for move in found] == [A]  # C is being drained, too
+            await silence(url, B, SHARD_LIVE_S)
+            with pytest.raises(Refused, match="start it first"):
+                await moves.drain(B)
 
     asyncio.run(scenario())
 

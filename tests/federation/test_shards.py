@@ -4,17 +4,20 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from constellation.federation import FederationCoordinator, RoundTerms
+from constellation.federation import FederationCoordinator, RefusedPartial, RoundTerms
 from constellation.rounds import GLOBAL, FederationResult, Partial, decode_partial, decode_result, encode
 from constellation.shard import Shard
 from kernels.codes import inverse_norms
+from kernels.trends import HOURS
 from tests.shard.material import EVERYTHING, START, batch, codebook, id_of, request, settings
 from tests.shard.published import round_of
 
 BOOK = codebook(1, 3)
 HOUR = 3_600
+KEY = b"of this round"
 DEVICES = 8
 
 
@@ -29,8 +32,8 @@ def grouped(shard: Shard) -> Shard:
     return shard
 
 
-def give(shard: Shard) -> Partial:
-    steps = grouped(shard).partial(1, 1, BOOK.version)
+def give(shard: Shard, group_key: bytes = b"") -> Partial:
+    steps = grouped(shard).partial(1, 1, BOOK.version, group_key)
     while True:
         try:
             next(steps)
@@ -47,8 +50,9 @@ def merged(partials: list[Partial], now: float = START, **more: Any) -> Federati
     return decode_result(encode(FederationCoordinator(terms).run_federation(partials)))
 
 
-def watch(shard: Shard, device: int, pattern: int, samples: int, now: float = START) -> None:
-    added = batch([(pattern, 0.9, samples)], codes=[pattern % 3], hints=[f"genre {pattern}"])
+def watch(shard: Shard, device: int, pattern: int, samples: int, now: float = START, genre: int | None = None) -> None:
+    hint = f"genre {pattern if genre is None else genre}"
+    added = batch([(pattern, 0.9, samples)], codes=[pattern % 3], hints=[hint])
     shard.apply(request(device, added), now)
 
 
@@ -147,6 +151,49 @@ def test_trends_are_those_of_all_shards_with_own_ones_of_this_moment(hours: int)
         assert shard.answer(id_of(1), EVERYTHING).trending == shard.trending(50, later)
 
 
+def test_trends_of_a_robust_round_count_each_device_once_when_it_last_watched() -> None:
+    """Whatever it gives in how many hours, and by how many patterns; a week ago is not counted."""
+    shard = shard_of(0)
+    watch(shard, 3, 30, 9, START, genre=2)
+    watch(shard, 1, 10, 5, START, genre=0)
+    watch(shard, 1, 11, 200, START + HOUR, genre=0)
+    watch(shard, 1, 12, 200, START + 3 * HOUR, genre=0)
+    watch(shard, 2, 20, 7, START + 3 * HOUR, genre=0)
+    watch(shard, 2, 21, 7, START + 4 * HOUR, genre=1)
+    given = give(shard, KEY).trends
+    at = int(START) // HOUR % HOURS
+    assert {item: dict(zip(*_cells(given.counts[:, n]), strict=True)) for n, item in enumerate(given.items)} == {
+        "genre:genre 0": {(at + 3) % HOURS: 2},
+        "genre:genre 1": {(at + 4) % HOURS: 1},
+        "genre:genre 2": {at: 1},
+    }
+    assert given.devices.tolist() == given.counts.sum(axis=0).tolist()
+    watch(shard, 2, 22, 7, START + HOURS * HOUR, genre=3)
+    assert set(give(shard, KEY).trends.items) == {"genre:genre 0", "genre:genre 1", "genre:genre 3"}
+
+
+def test_who_watches_a_lot_moves_robust_trends_no_more_than_others() -> None:
+    """Five devices that give all they may, against twenty that watched once; served as published, not added to."""
+    shards = [shard_of(number) for number in range(3)]
+    for shard in shards:
+        for device in range(20):
+            watch(shard, device, 1, 20)
+        for device in range(20, 25):
+            for pattern in range(6):
+                watch(shard, device, 10 + pattern, 200, START + pattern * HOUR, genre=7)
+    now = START + 5 * HOUR
+    for key, score in ((b"", 1.0), (KEY, 5 / (20 * 0.95**5))):
+        partials = [give(shard, key) for shard in shards]
+        shards[0].publish(merged(partials, now, group_key=key), partials[0])
+        for region in ("eu", GLOBAL):
+            assert top(shards[0], now, region)["genre:genre 7"] == pytest.approx(score, abs=1e-6)
+            assert len(top(shards[0], now, region)) == 2
+    watch(shards[0], 30, 9, 200, now)
+    assert len(top(shards[0], now)) == 2
+    with pytest.raises(RefusedPartial, match="each device once an item"):
+        merged([give(shard) for shard in shards], now, group_key=KEY)
+
+
 def test_trends_of_other_regions_are_as_published() -> None:
     europe, america = [shard_of(number) for number in range(3)], [shard_of(number, "us") for number in range(3, 6)]
     for device in range(30):
@@ -195,6 +242,12 @@ def test_a_new_codebook_is_used_when_all_patterns_are_in_its_buckets() -> None:
     assert old.codebook_version == 1 and not _nothing(shard.partial(2, 1, 1))
     shard.publish(msgspec.structs.replace(merged([old]), codebook_version=2), None)
     assert _nothing(shard.partial(2, 1, 1)) and not _nothing(shard.partial(2, 1, 2))
+
+
+def _cells(counts: npt.NDArray[np.uint32]) -> tuple[list[int], list[int]]:
+    """Lines that are not 0, and what is in them."""
+    lines = np.flatnonzero(counts)
+    return lines.tolist(), counts[lines].tolist()
 
 
 def _nothing(steps: Any) -> bool:

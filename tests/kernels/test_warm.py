@@ -15,7 +15,7 @@ from kernels import compiled
 SERVE = """
 import secrets
 import numpy as np
-from kernels import chains, codes, compiled, cursors, keytable, lists, partition, scan, sums, trends, warm
+from kernels import centroids, chains, codes, compiled, cursors, keytable, lists, partition, scan, sums, trends, warm
 
 warm.warm()
 before = compiled.specialisations()
@@ -35,9 +35,11 @@ scan.scan_top_k(column, inv, rows, column[2], inv[2], 2)
 scan.scan_top_k(column, inv, rows, column[2], float(inv[2]), 2)
 scan.scan_all_top_k(column, inv, live, 0, 5, column[2], inv[2], 2)
 scan.cosines(column, inv, rows, column[2], inv[2])
-scan.nearest_centroid(column[:5], column[:4], inv[:4])
+coarse = centroids.coarsen(column[:4], inv[:4])
+centroids.nearest_centroid(column[:5], column[:4], inv[:4], *coarse)
 read_only = np.frombuffer(bytes(column[:4]), np.int8).reshape(4, 384), np.frombuffer(bytes(inv[:4]), np.float32)
-scan.nearest_centroid(column[:5], *read_only)
+centroids.nearest_centroid(column[:5], *read_only, *coarse)
+centroids.place(np.zeros(100, np.int32), rows, column, *read_only, *coarse)
 scan.pairwise_cosine(column, inv, rows)
 partial = sums.empty(8, 384)
 args = (np.zeros(5, np.int32), column[:5], inv[:5], np.ones(5, np.float32), np.ones(5, np.uint32), 1000)
