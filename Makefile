@@ -1,7 +1,7 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo demo-federation test soak bench bench-full gates lint format constraints clean
+.PHONY: help run demo demo-federation test soak soak-histories bench bench-full gates lint format constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -25,8 +25,11 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest tests/kernels
 
-soak: $(VENV)/.dev  ## the fault tests in their long form, and a million histories of syncs
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/client/test_convergence.py
+soak: $(VENV)/.dev  ## the fault tests in their long form
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
+
+soak-histories: $(VENV)/.dev  ## a million histories of syncs; hours
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/client/test_convergence.py
 
 bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (a quarter of an hour)
 	$(VENV)/bin/python -m bench

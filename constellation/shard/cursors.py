@@ -21,14 +21,13 @@ from constellation.shard.recent import BYTES_PER_PLACE, Recent
 from kernels import cursors as kernel
 from kernels.cursors import SLOTS
 
-BYTES_PER_CURSOR = (4 + 2) * SLOTS + 2 * (8 + 8) + 8 + 4 + BYTES_PER_PLACE
+BYTES_PER_CURSOR = (4 + 2) * SLOTS + 5 * 8 + 4 + BYTES_PER_PLACE
 """1,252: the rows of both lists and how they were, their versions and trends, the parameters, the device."""
 BYTES_PER_DEVICE = 4
 
-_ACKNOWLEDGED, _PENDING = 0, 1
 _NO_VERSION = -1
 
-assert SLOTS == 2 * SIMILAR_MAX
+assert SLOTS == 2 * SIMILAR_MAX and kernel.SAME == 0
 
 
 class Listed(NamedTuple):
@@ -39,6 +38,19 @@ class Listed(NamedTuple):
     trends: int
     parameters: int
     by_handle: bool = False
+
+
+class _Head(NamedTuple):
+    """Of the two lists of a device: their versions and trends, and the parameters of both."""
+
+    acknowledged: int
+    pending: int
+    acknowledged_trends: int
+    pending_trends: int
+    parameters: int
+
+
+_PENDING = _Head._fields.index("pending")
 
 
 class News(NamedTuple):
@@ -72,9 +84,7 @@ class Cursors:
         self._owner_of = memory.column(1 + count, np.int32)  # the device + 1; 0 for nobody
         self._words = memory.column(1 + count, np.uint32, SLOTS)
         self._sent = memory.column(1 + count, np.uint16, SLOTS)
-        self._versions = memory.column(1 + count, np.int64, 2)
-        self._trends = memory.column(1 + count, np.int64, 2)
-        self._parameters = memory.column(1 + count, np.int64)
+        self._heads = memory.column(1 + count, np.int64, len(_Head._fields))
 
     @property
     def bytes_resident(self) -> int:
@@ -88,25 +98,31 @@ class Cursors:
         if device < 0:
             return _whole(np.arange(len(listed.rows), dtype=np.uint8))
         cursor = self._use(device + 1)
-        known = self._acknowledge(cursor, listed.parameters, local_version)
-        trends = self._trends[cursor]
-        told = bool(trends[_ACKNOWLEDGED] != listed.trends)
-        trends[_PENDING] = listed.trends
+        before = _Head(*self._heads[cursor].tolist())
+        known, version, trends = _acknowledged(before, listed.parameters, local_version)
         handles, kinds, gone, removed, nameless = self._compare(cursor, known, listed.rows)
-        lost = nameless and not listed.by_handle  # another pattern is in the row, nobody knows the id any more
-        if known != kernel.NOTHING and not lost:
-            places = np.flatnonzero(kinds != kernel.SAME)
-            whole = kinds[places] == kernel.WHOLE
-            return News(handles, places, handles[places], whole, gone, removed.view(np.uint8), reset=False, trends=told)
-        if lost:
-            self._versions[cursor, _ACKNOWLEDGED] = _NO_VERSION
-            handles = self._compare(cursor, kernel.NOTHING, listed.rows)[0]
-        return _whole(handles)
+        if nameless and not listed.by_handle:  # another pattern is in the row, nobody knows the id any more
+            known, version = kernel.NOTHING, _NO_VERSION
+            handles = self._compare(cursor, known, listed.rows)[0]
+        self._heads[cursor] = version, _NO_VERSION, trends, listed.trends, listed.parameters
+        if known == kernel.NOTHING:
+            return _whole(handles)
+        places = np.flatnonzero(kinds)
+        return News(
+            listed=handles,
+            places=places,
+            handles=handles[places],
+            whole=kinds[places] == kernel.WHOLE,
+            gone=gone,
+            removed=removed.view(np.uint8),
+            reset=False,
+            trends=trends != listed.trends,
+        )
 
     def sent(self, device: int, version: int) -> None:
         """What `tell` told the device last goes out under this version."""
         if device >= 0:
-            self._versions[self._cursor_of[device + 1], _PENDING] = version
+            self._heads[self._cursor_of[device + 1], _PENDING] = version
 
     def forget(self, device: int) -> None:
         """Nothing is known of the device any more."""
@@ -129,28 +145,22 @@ class Cursors:
     def _release(self, cursor: int) -> None:
         self._cursor_of[self._owner_of[cursor]] = 0
         self._owner_of[cursor] = 0
-        self._versions[cursor] = _NO_VERSION
-
-    def _acknowledge(self, cursor: int, parameters: int, local_version: int | None) -> int:
-        """Which list the device says that it holds, as the kernel has it: that one is acknowledged now."""
-        acknowledged, pending = self._versions[cursor].tolist()
-        self._versions[cursor, _PENDING] = _NO_VERSION
-        same = self._parameters[cursor] == parameters
-        self._parameters[cursor] = parameters
-        if same and local_version == pending:
-            self._versions[cursor, _ACKNOWLEDGED] = pending
-            self._trends[cursor, _ACKNOWLEDGED] = self._trends[cursor, _PENDING]
-            return kernel.PENDING
-        if same and local_version == acknowledged:
-            return kernel.ACKNOWLEDGED
-        self._versions[cursor, _ACKNOWLEDGED] = _NO_VERSION
-        return kernel.NOTHING
+        self._heads[cursor] = _NO_VERSION
 
     def _compare(self, cursor: int, known: int, rows: Rows) -> tuple[Any, Any, Any, Any, int]:
         answer: tuple[Any, Any, Any, Any, int] = kernel.tell(
             self._words[cursor], self._sent[cursor], known, rows, *self._columns
         )
         return answer
+
+
+def _acknowledged(head: _Head, parameters: int, local_version: int | None) -> tuple[int, int, int]:
+    """Which list the device says that it holds, as the kernel has it, the version of that list, and its trends."""
+    if head.parameters == parameters and local_version == head.pending:
+        return kernel.PENDING, head.pending, head.pending_trends
+    if head.parameters == parameters and local_version == head.acknowledged:
+        return kernel.ACKNOWLEDGED, head.acknowledged, head.acknowledged_trends
+    return kernel.NOTHING, _NO_VERSION, 0
 
 
 def _whole(handles: npt.NDArray[np.uint8]) -> News:

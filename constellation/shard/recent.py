@@ -30,8 +30,9 @@ class Recent:
 
     def use(self, place: int) -> None:
         """The place is the newest now."""
-        self._take_out(place)
-        self._put(place, newer=0)
+        if self._older[0] != place:
+            self._take_out(place)
+            self._put(place, newer=0)
 
     def give_back(self, place: int) -> None:
         """The place is the oldest now."""
