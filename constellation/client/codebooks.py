@@ -27,14 +27,21 @@ class Codebooks:
 
     def __init__(self) -> None:
         self._held: dict[int, Held | None] = {}
+        self._used: dict[str, int] = {}
+        """Shard by url -> the version that it said last."""
         self._fetching = asyncio.Lock()
 
-    async def current(self, url: str, session: aiohttp.ClientSession) -> Held | None:
-        """The one that the shard at `url` says it uses; None if it cannot be had, or has no quantiser."""
+    async def current(self, url: str, session: aiohttp.ClientSession, anew: bool = False) -> Held | None:
+        """The one that the shard at `url` says it uses; None if it cannot be had, or has no quantiser.
+
+        Unless `anew`, what it said to another TV is good enough.
+        """
         try:
-            info = await _get(f"{url}/api/v1/info", session)
-            version = msgspec.json.decode(info, type=_Info).codebook_version
             async with self._fetching:
+                if anew or url not in self._used:
+                    info = await _get(f"{url}/api/v1/info", session)
+                    self._used[url] = msgspec.json.decode(info, type=_Info).codebook_version
+                version = self._used[url]
                 if version not in self._held:
                     self._held[version] = _decoded(await _get(f"{url}/api/v1/codebook/{version}", session), version)
             return self._held[version]

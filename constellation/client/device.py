@@ -43,12 +43,13 @@ _PATTERN_PATH = re.compile(r"delta\.patterns_(added|updated)\[(\d+)\]")
 
 
 class SyncReport(NamedTuple):
-    """What one sync did: the shard's account of the delta, and the cost."""
+    """What one sync did: the shard's account of the delta, and the cost. `reset`: the list of patterns came whole."""
 
     accepted: Accepted
     attempts: int
     bytes_up: int
     bytes_down: int
+    reset: bool
 
 
 class _Flight(NamedTuple):
@@ -86,8 +87,8 @@ class Client:
         self._dictionary = newest()
         self._session, self._codebooks = session, codebooks
         self._held: Held | None = None
-        self._look_in = 0
-        """Syncs until the shard is asked for its codebook."""
+        self._look_in, self._looked = 0, False
+        """Syncs until the shard is asked for its codebook; was it asked before?"""
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
         self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep)
@@ -158,7 +159,7 @@ class Client:
                 reply = self._decode(answered.body)
                 self._flight = None
                 if self._settle(flight, reply):
-                    return SyncReport(reply.accepted, answered.attempts, len(body), answered.bytes_down)
+                    return SyncReport(reply.accepted, answered.attempts, len(body), answered.bytes_down, reply.reset)
             raise Refused(200, {"code": "unsettled", "detail": f"no delta was settled in {ROUNDS_MAX} rounds"})
 
     async def _look(self) -> None:
@@ -166,8 +167,8 @@ class Client:
         if self._codebooks is None:
             return
         if self._look_in == 0:
-            self._held = await self._codebooks.current(self.shard_url, self._session)
-            self._look_in = LOOK_EVERY
+            self._held = await self._codebooks.current(self.shard_url, self._session, anew=self._looked)
+            self._look_in, self._looked = LOOK_EVERY, True
         self._look_in -= 1
 
     def _parameters(self) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from statistics import median
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -74,7 +76,9 @@ def _table(tally: Tally) -> RenderableType:
         ("latency p99.9", _milliseconds(tally.latencies.quantile_s(0.999))),
         ("sent late by the fleet, p99", _milliseconds(tally.lateness.quantile_s(0.99))),
         ("bytes up / sync", f"{tally.bytes_up / syncs:,.0f}"),
-        ("bytes down / sync", f"{tally.bytes_down / syncs:,.0f}"),
+        ("bytes down / sync", f"{(sum(tally.cold) + sum(tally.warm)) / syncs:,.0f}"),
+        ("  whole list, median", _median(tally.cold)),
+        ("  what changed, median", _median(tally.warm)),
         ("patterns added", f"{tally.accepted['added']:,}"),
         ("patterns updated", f"{tally.accepted['updated']:,}"),
         ("patterns removed", f"{tally.accepted['removed']:,}"),
@@ -100,6 +104,10 @@ def _line(tally: Tally) -> str:
         f"p50 {_milliseconds(tally.latencies.quantile_s(0.5))}  p99 {_milliseconds(tally.latencies.quantile_s(0.99))}  "
         f"{tally.failed:,} errors"
     )
+
+
+def _median(of: Sequence[int]) -> str:
+    return f"{median(of):,.0f}" if of else "-"
 
 
 def _rate(tally: Tally) -> float:

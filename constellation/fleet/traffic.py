@@ -9,6 +9,7 @@ import collections
 import heapq
 import random
 import time
+from array import array
 from collections.abc import Sequence
 
 from constellation.client import Client, SyncReport
@@ -32,7 +33,8 @@ class Tally:
         self.latencies = Latencies()
         self.lateness = Latencies()
         self.bytes_up = 0
-        self.bytes_down = 0
+        self.cold, self.warm = array("I"), array("I")
+        """Bytes of each reply: with a whole list of patterns, with what changed."""
         self.repeated = 0
         self.cpu_s = 0.0
         self.accepted: collections.Counter[str] = collections.Counter()
@@ -50,7 +52,7 @@ class Tally:
     def answered(self, report: SyncReport, client: Client, latency_s: float) -> None:
         self.latencies.observe(latency_s)
         self.bytes_up += report.bytes_up
-        self.bytes_down += report.bytes_down
+        (self.cold if report.reset else self.warm).append(report.bytes_down)
         self.repeated += report.attempts - 1
         for name in ("added", "filtered", "evicted", "updated", "removed", "rejected"):
             self.accepted[name] += getattr(report.accepted, name)

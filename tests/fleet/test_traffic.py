@@ -27,7 +27,7 @@ class SlowTv:
             await asyncio.sleep(self._seconds)
         if self._failure:
             raise self._failure
-        return SyncReport(Accepted(added=1), 1, 10, 20)
+        return SyncReport(Accepted(added=1), 1, 10, 20, reset=True)
 
 
 def run(tvs: list[Any], interval_s: float, duration_s: float) -> Tally:
@@ -48,7 +48,7 @@ def test_latency_counts_from_when_the_sync_was_due() -> None:
 def test_each_tv_keeps_its_pace() -> None:
     tally = run([SlowTv(0) for _ in range(50)], interval_s=0.1, duration_s=0.5)
     assert 50 * 3 <= tally.syncs <= 50 * 7
-    assert (tally.bytes_up, tally.bytes_down) == (10 * tally.syncs, 20 * tally.syncs)
+    assert (tally.bytes_up, sum(tally.cold), len(tally.warm)) == (10 * tally.syncs, 20 * tally.syncs, 0)
     assert tally.accepted["added"] == tally.syncs
 
 
