@@ -31,7 +31,9 @@ AUTO = "auto"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+_REGIONS = r"^[!-~]{1,64}$"
 _SHARE = r"^[0-9]{1,4}/[1-9][0-9]{0,3}$"
+_PATTERNS = {_REGIONS: "1 to 64 ASCII characters without spaces", _SHARE: "i/n with i < n"}
 
 
 CoordinatorUrl = Annotated[
@@ -47,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
     shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
     region: Annotated[
-        str, Meta(description="region it serves; of several shards a,b: each a part", min_length=1, max_length=64)
+        str, Meta(description="region it serves; of several shards a,b: each a part", pattern=_REGIONS)
     ] = "local"
     shards: Annotated[
         int, Meta(description="shards to run, each a process; of two or more a federation", ge=1, le=64)
@@ -253,8 +255,8 @@ def _allowed(kind: introspect.Type) -> str:
             return f"a whole number from {low} to {high}"
         case introspect.FloatType(ge=low, le=high):
             return f"a number from {low} to {high}"
-        case introspect.StrType(pattern=str()):
-            return "i/n with i < n"
+        case introspect.StrType(pattern=str() as pattern):
+            return _PATTERNS[pattern]
         case introspect.StrType(min_length=low, max_length=high):
             return f"text of {low} to {high} characters" if high else f"text of at least {low} character"
     raise AssertionError(f"no wording for settings of type {kind}")

@@ -45,6 +45,12 @@ def test_every_option_describes_itself_and_refuses_nonsense(option: config.Optio
     assert str(refused.value) == f"{option.flag}: got {nonsense!r}; allowed: {option.allowed}"
 
 
+@pytest.mark.parametrize("value", ["Zürich", "us east", "x" * 65])
+def test_region_is_short_and_plain(value: str) -> None:
+    with pytest.raises(WrongSetting, match=r"--region: got .*; allowed: 1 to 64 ASCII characters without spaces"):
+        config.load({"region": value}, {})
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "1.1"])
 def test_threshold_outside_its_range_is_refused(value: str) -> None:
     with pytest.raises(WrongSetting, match=r"CONSTELLATION_SERVE_THRESHOLD: got .*a number from 0 to 1"):
