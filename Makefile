@@ -7,6 +7,8 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
 	$(python) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# Tests wait for processes and disks more than they work: two at a time, each file by one.
+BESIDE := --numprocesses 2 --dist loadfile
 INSTALL := $(PIP) install --constraint constraints.txt --editable
 
 help:  ## what there is to run
@@ -22,8 +24,8 @@ demo-federation: $(VENV)/.run  ## four shards in two regions, rounds every 20 s,
 	$(VENV)/bin/constellation demo --shards 4 --devices 1000
 
 test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
-	$(VENV)/bin/python -m pytest
-	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest tests/kernels
+	$(VENV)/bin/python -m pytest $(BESIDE)
+	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
 soak: $(VENV)/.dev  ## the fault tests in their long form
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
