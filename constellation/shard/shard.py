@@ -133,7 +133,8 @@ class Shard:
         backing = self._prototypes.put_into(whole, rows)
         quantised = self._quantised(options, rows, whole.codes)
         compact = quantised is not None
-        listed = Listed(rows, hash(tuple(trends)), hash((options, compact)), by_handle=compact)
+        trends_told = self._trends.fingerprint(options.trending)
+        listed = Listed(rows, trends_told, hash((options, compact)), by_handle=compact)
         news = self._cursors.tell(device, listed, local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one

@@ -45,6 +45,7 @@ class Trends:
         self._hour = 0
         self._leaders = Leaders(TRENDING_MAX, 4 * TRENDING_MAX, self._values, self._best)
         self._tops: dict[str, list[Trend]] = {}
+        self._fingerprints: dict[int, tuple[list[Trend], int]] = {}
         self._elsewhere: dict[str, Elsewhere] = {}
         self._own: dict[str, Rows] = {}
         self._published: dict[str, list[Trend]] = {}
@@ -146,6 +147,16 @@ class Trends:
             mine = self._shares_own and not self._robust and region in (self._region, GLOBAL)
             self._tops[region] = self._read(region) if mine else self._published.get(region, [])
         return self._tops[region][:limit]
+
+    def fingerprint(self, limit: int) -> int:
+        """64 bits of `top(limit)`; as that is the same for many answers, computed once for all of them."""
+        trends = self.top(limit)
+        whole = self._tops[self._region]
+        known, fingerprint = self._fingerprints.get(limit, (None, 0))
+        if known is not whole:
+            fingerprint = hash(tuple(trends))
+            self._fingerprints[limit] = whole, fingerprint
+        return fingerprint
 
     def publish(self, result: FederationResult, given: TrendCounts, given_hour: int) -> None:
         """Take a round over, to which this shard gave `given` of the week to `given_hour`."""
