@@ -93,16 +93,16 @@ class PrototypeTable:
 
     def _number(self, ids: list[bytes]) -> None:
         """The ids that are served keep their numbers, or get one; all of them are written anew."""
-        known, self._number_of = self._number_of, {}
-        for pattern_id in ids:
-            number = known.pop(pattern_id, -1)
-            if number < 0:
-                number = self._rows.take()
-                self.ids[number] = np.frombuffer(pattern_id, np.uint8)
-                self.revisions.born(slice(number, number + 1))
-            self._number_of[pattern_id] = number
-        for number in known.values():
-            self._rows.give_back(number)
+        known = self._number_of
+        new = [pattern_id for pattern_id in ids if pattern_id not in known]
+        rows = self._rows.take_many(len(new))
+        self.ids[rows] = np.frombuffer(b"".join(new), np.uint8).reshape(-1, ID_BYTES)
+        self.revisions.born(rows)
+        numbers = known | dict(zip(new, rows.tolist(), strict=True))
+        self._number_of = {pattern_id: numbers[pattern_id] for pattern_id in ids}
+        for pattern_id, number in known.items():
+            if pattern_id not in self._number_of:
+                self._rows.give_back(number)
         self._numbers = np.array(list(self._number_of.values()), np.int32)
         self._place_of[self._numbers] = np.arange(len(ids))
         self.revisions.written(self._numbers)
