@@ -10,19 +10,18 @@ import pytest
 from constellation import limits
 from constellation.config import Settings
 from constellation.shard import Shard
-from constellation.storage import database as databases
+from constellation.storage import connections
 from constellation.storage.keeper import Keeper
 from tests.durability.ledger import Ledger, Tv, request_of
-from tests.durability.life import SOAKING, restored, stored, until
+from tests.durability.life import restored, stored, until
 from tests.durability.test_failover import cut_off, has_all, query, replicated
 
 
-@pytest.mark.skipif(not SOAKING, reason="half a minute of timeouts; CONSTELLATION_SOAK=1 runs it")
 def test_standby_behind_a_primary_that_went_silent_is_caught_up(
     folder: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "COMMAND_S_MAX", 1)
-    monkeypatch.setattr(databases, "CONNECT_S_MAX", 1)
+    monkeypatch.setattr(connections, "COMMAND_S_MAX", 1)
+    monkeypatch.setattr(connections, "CONNECT_S_MAX", 1)
     monkeypatch.setattr(limits, "FLUSH_RETRY_S_MAX", 1.0)
 
     async def scenario() -> None:
