@@ -87,6 +87,7 @@ class Shard:
     def apply(self, request: SyncRequest, now: float) -> Applied:
         """Take a delta in. Raises ShardFull and SequenceConflict, with nothing changed."""
         self.change = None
+        self._trends.hour(now)  # time passes, whatever came: the answer to a repeated delta has the trends of now
         device = self._devices.find(request.device_id)
         forgotten_at = self._tombstones.last_sequence(request.device_id) if device < 0 else None
         if forgotten_at and request.delta.sequence is not None and request.delta.sequence <= forgotten_at:
