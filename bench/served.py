@@ -25,7 +25,8 @@ class Server:
 
     def __init__(self, options: list[str], log: IO[bytes]) -> None:
         self._log = log
-        command = [sys.executable, "-m", "constellation", "serve", "--port=0", "--metrics-port=0", *options]
+        ports = ["--port=0", "--grpc-port=0", "--metrics-port=0"]
+        command = [sys.executable, "-m", "constellation", "serve", *ports, *options]
         began_at = time.perf_counter()
         self._child = subprocess.Popen(command, stdout=log, stderr=log)
         try:

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="address to listen on", min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(description="REST port", ge=0, le=65_535)] = 8080
+    grpc_port: Annotated[int, Meta(description="gRPC port", ge=0, le=65_535)] = 50_051
     metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
     shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
     region: Annotated[
@@ -263,8 +264,12 @@ def _allowed(kind: introspect.Type) -> str:
 
 
 def _check_relations(settings: Settings) -> None:
-    if settings.port == settings.metrics_port != 0:
-        raise WrongSetting(f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port")
+    if settings.port == settings.grpc_port != 0:
+        raise WrongSetting(f"--grpc-port: got {settings.grpc_port}; allowed: another port than --port")
+    if settings.metrics_port in {settings.port, settings.grpc_port} - {0}:
+        raise WrongSetting(
+            f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port and --grpc-port"
+        )
     if settings.shards < len(settings.region.split(",")) or not all(settings.region.split(",")):
         raise WrongSetting(
             f"--region: got {settings.region}; allowed: at most one region for each of {settings.shards} shards, "

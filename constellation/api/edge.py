@@ -1,24 +1,17 @@
-"""The outermost layer: gives every request its id and accounts for it once it is answered.
+"""The outermost layer of HTTP: gives every request its id and accounts for it once it is answered.
 
 Wraps the framework, so that its own 404 and 405 and every error carry an id and are counted, too. Nothing here
 waits.
 """
 
-import itertools
-import re
-import secrets
-import time
 from typing import cast
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 
-from constellation import limits
-from constellation.api.access_log import AccessRecord
+from constellation.api.accounting import Account, RequestIds
 from constellation.api.service import Service
 
 SYNC_PATH = "/api/v1/sync"
-
-_SANE_ID = re.compile(rb"[!-~]{1,%d}" % limits.REQUEST_ID_CHARS_MAX)
 
 
 class Edge:
@@ -27,56 +20,34 @@ class Edge:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        # Unique without a system call per request: a random prefix for the process, then a count.
-        self._id_prefix = secrets.token_hex(6)
-        self._ids = itertools.count(1)
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server speaks HTTP alone: websockets are off, and this process has its own lifespan.
         http = cast(HTTPScope, scope)
-        exchange = _Exchange(self._request_id(http), self._service.draining, receive, send)
+        exchange = _Exchange(self._ids.of(_sent_id(http)), self._service.draining, receive, send)
         scope["state"]["request_id"] = exchange.request_id.decode()
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
-            self._account(http, exchange)
-
-    def _request_id(self, scope: HTTPScope) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-                return value
-        return f"{self._id_prefix}{next(self._ids):08x}".encode()
-
-    def _account(self, scope: HTTPScope, exchange: "_Exchange") -> None:
-        service = self._service
-        ended_at = time.perf_counter()
-        duration_s = ended_at - exchange.started_at
-        service.metrics.transferred(exchange.bytes_in, exchange.bytes_out)
-        if scope["path"] == SYNC_PATH and scope["method"] == "POST":
-            service.metrics.sync(exchange.status, duration_s)
-            if exchange.status == 200:
-                service.latencies.record(ended_at, duration_s)
-        if service.access_log is not None:
-            service.access_log.write(
-                AccessRecord(
-                    service.clock(), exchange.request_id.decode(), scope["method"], scope["path"], exchange.status,
-                    duration_s * 1e3, exchange.bytes_in, exchange.bytes_out,
-                )
-            )  # fmt: skip
+            method, path = http["method"], http["path"]
+            exchange.close(self._service, method, path, path == SYNC_PATH and method == "POST")
 
 
-class _Exchange:
-    """One request and its reply, counted as they pass."""
+def _sent_id(scope: HTTPScope) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value
+    return None
 
-    __slots__ = ("_close", "_receive", "_send", "bytes_in", "bytes_out", "request_id", "started_at", "status")
+
+class _Exchange(Account):
+    """One request and its reply as they pass."""
+
+    __slots__ = ("_close", "_receive", "_send")
 
     def __init__(self, request_id: bytes, close: bool, receive: Receive, send: Send) -> None:
-        self.request_id = request_id
-        self.started_at = time.perf_counter()
-        self.bytes_in = 0
-        self.bytes_out = 0
-        # What stands when the client went away before there was a reply (as nginx logs it).
-        self.status = 499
+        super().__init__(request_id)
         self._close = close
         self._receive = receive
         self._send = send

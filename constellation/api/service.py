@@ -56,6 +56,7 @@ class Service:
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
         self.url = f"http://{settings.host}:{settings.port}"
+        self.grpc_address = f"{settings.host}:{settings.grpc_port}"
         self.federation = Federation()
         self.map = alone(settings.shard_id, settings.region)
         self.started_at = clock()

@@ -78,6 +78,7 @@ def shards(console: Console, *options: str, count: int = 1, round_every_s: int =
         "serve",
         "--storage=memory",
         "--port=0",
+        "--grpc-port=0",
         "--metrics-port=0",
         *options,
     ]

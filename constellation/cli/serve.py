@@ -1,4 +1,4 @@
-"""`constellation serve`: a shard with its REST and metrics ports, or several, until SIGTERM or Ctrl-C.
+"""`constellation serve`: a shard with its REST, gRPC and metrics ports, or several, until SIGTERM or Ctrl-C.
 
 Its options are the fields of `config.Settings`, nothing is named twice. What the limits imply in memory is checked
 against the machine before anything is allocated.

@@ -92,6 +92,8 @@ class Shard:
         forgotten_at = self._tombstones.last_sequence(request.device_id) if device < 0 else None
         if forgotten_at and request.delta.sequence is not None and request.delta.sequence <= forgotten_at:
             return Applied(Accepted(duplicate=True), forgotten_at, self._version)
+        if device < 0 and not request.registers:
+            return Applied(Accepted(), None, self._version)
         if device >= 0 and self._is_duplicate(device, request.delta):
             accepted = Accepted(duplicate=True)
             self._devices.touch(device, int(now))
