@@ -1,4 +1,4 @@
-"""What is counted and logged of a request, whichever door it came by, and the id that it goes by. Nothing here waits."""
+"""What is counted and logged of a request, whichever door it came by, and the id that it goes by."""
 
 import itertools
 import re

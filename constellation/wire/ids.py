@@ -1,4 +1,4 @@
-"""UUIDs on the wire: 36 characters in JSON, 16 bytes or those characters in msgpack, 16 bytes in protobuf and inside."""
+"""UUIDs on the wire: 36 characters in JSON, 16 bytes or those characters in msgpack; elsewhere always 16 bytes."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -27,6 +27,7 @@ METHOD = "gRPC"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Work: TypeAlias = Callable[[bytes], Awaitable[Message]]
+Push: TypeAlias = Callable[[bytes], Awaitable[pb.PushReply]]
 """One message to its reply; raises a `Problem`."""
 
 _REQUEST_ID = "x-request-id"
@@ -68,8 +69,8 @@ class Calls:
 
         return grpc.stream_unary_rpc_method_handler(answer)
 
-    def stream(self, path: str, make_work: Callable[[], Work]) -> Handler:
-        """Message by message, in order; `make_work` begins a stream. A problem is an answer like any other."""
+    def stream(self, path: str, begin: Callable[[], Push]) -> Handler:
+        """Message by message, in order; `begin` begins a stream. A problem is an answer like any other."""
 
         async def answer(_: object, context: Context) -> None:
             metadata = dict(context.invocation_metadata() or ())
@@ -78,9 +79,9 @@ class Calls:
                 admit_caller(metadata)
                 with self._open_stream():
                     await context.send_initial_metadata(_with_id((), request_id))
-                    work = make_work()
+                    push = begin()
                     while (message := await self._next(context)) is not None:
-                        await context.write(await self._answer(message, path, work, request_id))
+                        await context.write(await self._answer(message, path, push, request_id))
             except Problem as problem:
                 self._service.metrics.problem(problem.code)
                 await _abort(context, problem, request_id)
@@ -94,13 +95,13 @@ class Calls:
             if not waiting.expired():
                 waiting.reschedule(0)
 
-    async def _answer(self, message: bytes, path: str, work: Work, request_id: bytes) -> bytes:
+    async def _answer(self, message: bytes, path: str, push: Push, request_id: bytes) -> bytes:
         with self._account(request_id, path) as account:
             account.bytes_in = len(message)
             try:
                 self._service.admit()
                 self._check_size(message)
-                reply, status = pb.StreamReply(reply=await work(message)), 200
+                reply, status = pb.StreamReply(reply=await push(message)), 200
             except Exception as error:
                 problem = self._refused(error, request_id)
                 reply, status = pb.StreamReply(problem=message_of(problem)), problem.status
@@ -170,6 +171,7 @@ async def _read(context: Context) -> bytes:
         raise Malformed(f"message: did not arrive within {limits.BODY_READ_S_MAX} s") from None
     if message is grpc.aio.EOF:
         raise Malformed("message: expected one, got none")
+    assert isinstance(message, bytes)
     return message
 
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1: SERVING while the shard is ready, as `/health/ready` tells it; asked of the server or of its service."""
+"""grpc.health.v1: SERVING while the shard is ready, as `/health/ready` tells it, for the server and its service."""
 
 import asyncio
 from typing import Any
@@ -35,7 +35,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 told = status
             await asyncio.sleep(limits.HEALTH_LOOK_S)
 
-    def _status(self, name: str) -> HealthCheckResponse.ServingStatus:
+    def _status(self, name: str) -> Any:
         if name not in ("", SERVICE):
             return HealthCheckResponse.SERVICE_UNKNOWN
         return HealthCheckResponse.SERVING if self._service.refusal() is None else HealthCheckResponse.NOT_SERVING

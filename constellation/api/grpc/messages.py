@@ -71,9 +71,7 @@ def push_reply(answer: Answer, applied: Applied, embedding: ReplyFormat) -> pb.P
     return reply
 
 
-def pull_reply(
-    answer: Answer, applied: Applied, embedding: ReplyFormat, titles: Sequence[ContentItem]
-) -> pb.PullReply:
+def pull_reply(answer: Answer, applied: Applied, embedding: ReplyFormat, titles: Sequence[ContentItem]) -> pb.PullReply:
     """The answer to a pull."""
     reply = pb.PullReply(last_sequence=applied.last_sequence, next_sync=_NEXT_SYNC)
     _write_global(getattr(reply, "global"), answer, embedding)
@@ -178,7 +176,7 @@ def _write_global(into: pb.Global, answer: Answer, embedding: ReplyFormat) -> No
         into.compact.MergeFrom(pb.Compact(similar=similar, trending=trending, removed=removed))
         return
     _write_similar(into, answer, _plain(embedding))
-    into.removed.extend(write_ids(answer.removed, Media.MSGPACK))
+    into.removed.extend(row.tobytes() for row in answer.removed)
     if answer.trending is not None:
         into.trending.SetInParent()
         for trend in answer.trending:

@@ -5,7 +5,7 @@ from google.protobuf.message import Message
 
 from constellation.api.exchange import exchange
 from constellation.api.grpc import sync_pb2 as pb
-from constellation.api.grpc.calls import Calls, Handler, Work
+from constellation.api.grpc.calls import Calls, Handler, Push
 from constellation.api.grpc.messages import Asked, decode_pull, decode_push, pull_reply, push_reply
 from constellation.api.service import Service
 from constellation.errors import InvalidParameter, NotFound
@@ -41,7 +41,7 @@ class _Sync:
 
         return await exchange(self._service, asked.request, asked.options, encode)
 
-    def begin_stream(self) -> Work:
+    def begin_stream(self) -> Push:
         """The first device that comes has the stream."""
         device_id: bytes | None = None
 
