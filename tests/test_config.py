@@ -82,6 +82,8 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
     ("given", "named"),
     [
         ({"port": 5, "metrics_port": 5}, "--metrics-port"),
+        ({"port": 5, "grpc_port": 5}, "--grpc-port"),
+        ({"grpc_port": 5, "metrics_port": 5}, "--metrics-port"),
         ({"max_body_bytes": 2_048, "max_compressed_bytes": 4_096}, "--max-compressed-bytes"),
         ({"serve_threshold": 0.5, "quality_threshold": 0.6}, "--serve-threshold"),
         ({"max_patterns": 8, "max_patterns_per_device": 9}, "--max-patterns"),
@@ -93,7 +95,7 @@ def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], 
 
 
 def test_two_free_ports_are_no_contradiction() -> None:
-    assert config.load({"port": 0, "metrics_port": 0}, {}).port == 0
+    assert config.load({"port": 0, "grpc_port": 0, "metrics_port": 0}, {}).port == 0
 
 
 def test_memory_that_the_machine_does_not_have_is_refused() -> None:
