@@ -7,7 +7,7 @@ The library's client takes as much time as the server does: what a sync costs th
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -62,7 +62,7 @@ class Channel:
     """One connection, one request at a time."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._push = channel.unary_unary(f"/{SERVICE}/PushPatterns")
+        self._push: Any = channel.unary_unary(f"/{SERVICE}/PushPatterns")
 
     async def exchange(self, request: bytes) -> Reply:
         try:

@@ -14,7 +14,7 @@ from constellation.api.service import Service
 HEALTH: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Computed when it is asked, so that it is never behind."""
 
     def __init__(self, service: Service) -> None:

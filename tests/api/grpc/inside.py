@@ -28,15 +28,20 @@ class Inside:
     def __init__(self, service: Service, calls: Calls, channel: grpc.aio.Channel) -> None:
         self.service, self.calls, self.channel = service, calls, channel
 
+    def call(self, message: bytes) -> Awaitable[Any]:
+        unary: Any = self.channel.unary_unary(PUSH)
+        made: Awaitable[Any] = unary(message, timeout=20)
+        return made
+
     async def push(self, message: bytes) -> grpc.StatusCode:
         """How a call with these bytes ends."""
         try:
-            await self.channel.unary_unary(PUSH)(message, timeout=20)
+            await self.call(message)
         except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
 
-    def stream(self) -> "grpc.aio.StreamStreamCall[Any, Any]":
+    def stream(self) -> Any:
         return self.channel.stream_stream(STREAM, pb.PushRequest.SerializeToString, pb.StreamReply.FromString)(
             timeout=20
         )

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -94,7 +95,7 @@ def test_stream_answers_in_order_and_goes_on_after_a_refusal(tv: Tv) -> None:
 
 def test_refused_bytes_do_not_end_a_stream(tv: Tv) -> None:
     good = request(bodies.body(device_id=DEVICE)).SerializeToString()
-    stream = tv.channel.stream_stream(f"/{SERVICE}/StreamSync", None, pb.StreamReply.FromString)
+    stream: Any = tv.channel.stream_stream(f"/{SERVICE}/StreamSync", None, pb.StreamReply.FromString)
     replies = list(stream(iter([b"\xff", bytes(MESSAGE_BYTES_MAX + 1), good]), timeout=20))
     assert outcomes(replies) == ["malformed", "too_large", "ok"]
 

@@ -85,8 +85,8 @@ def same(reply: Json) -> Json:
 def vector(rng: np.random.Generator, form: str) -> bytes:
     floats = rng.standard_normal(384)
     if form == "i8":
-        return np.rint(floats * 127 / np.abs(floats).max()).astype(np.int8).tobytes()
-    return floats.astype("<f4" if form == "f32" else "<f2").tobytes()
+        return bytes(np.rint(floats * 127 / np.abs(floats).max()).astype(np.int8).tobytes())
+    return bytes(floats.astype("<f4" if form == "f32" else "<f2").tobytes())
 
 
 def some_patterns(rng: np.random.Generator, count: int) -> list[Json]:
@@ -175,7 +175,7 @@ def broken(**changes: Any) -> Json:
 
 
 def context(**changes: Any) -> Json:
-    return bodies.pattern()["context"] | changes
+    return dict(bodies.pattern()["context"], **changes)
 
 
 UPDATE = {"id": bodies.new_id(), "new_success_rate": 0.5, "additional_samples": 1}

@@ -100,8 +100,8 @@ def test_damaged_messages(door: Opened, body: bodies.Json, place: int, flipped: 
 @given(body=deltas(), data=st.data())
 def test_strange_values(door: Opened, body: bodies.Json, data: st.DataObject) -> None:
     push = request(readable(body))
-    holder = data.draw(st.sampled_from([push, push.options, push.delta, *push.delta.patterns_added]))
-    field = data.draw(st.sampled_from(list(holder.DESCRIPTOR.fields)))
+    holder: Any = data.draw(st.sampled_from([push, push.options, push.delta, *push.delta.patterns_added]))
+    field: Any = data.draw(st.sampled_from(list(holder.DESCRIPTOR.fields)))
     try:
         setattr(holder, field.name, data.draw(st.sampled_from(STRANGE)))
     except (TypeError, ValueError, AttributeError):  # of another type, or a message

@@ -43,11 +43,11 @@ def test_words_of_the_contract() -> None:
     assert message_of(wrong_shard).shard_url == OTHER
     for kind in (errors.ShardFull, errors.Overloaded):
         assert status_of(kind("full", retry_after_s=3)) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    for kind in (errors.Draining, errors.NotReady, errors.Moving, errors.StorageFailed):
-        problem = kind("later", retry_after_s=3)
+    for passing in (errors.Draining, errors.NotReady, errors.Moving, errors.StorageFailed):
+        problem = passing("later", retry_after_s=3)
         assert status_of(problem) is grpc.StatusCode.UNAVAILABLE
         assert dict(trailers_of(problem)) == {
-            "constellation-code": kind.code,
+            "constellation-code": passing.code,
             "retry-after": "3",
             "grpc-retry-pushback-ms": "3000",
         }
@@ -58,10 +58,10 @@ EMPTY = request(bodies.body()).SerializeToString()
 
 
 async def push(inside: Inside, message: bytes = EMPTY) -> Refused:
-    return refused(await refusal(inside.channel.unary_unary(PUSH)(message, timeout=20)))
+    return refused(await refusal(inside.call(message)))
 
 
-async def health(inside: Inside) -> HealthCheckResponse:
+async def health(inside: Inside) -> Any:
     return await health_pb2_grpc.HealthStub(inside.channel).Check(HealthCheckRequest())
 
 
@@ -138,7 +138,7 @@ def test_unexpected_error_tells_the_id_and_logs_the_traceback(caplog: pytest.Log
         raise RuntimeError("the traceback")
 
     async def work(inside: Inside) -> None:
-        inside.service.shard.answer = broken  # type: ignore[method-assign]
+        inside.service.shard.answer = broken  # type: ignore[method-assign, assignment]
         with caplog.at_level(logging.ERROR):
             refusal = await push(inside)
         assert (refusal.status, refusal.code) == (grpc.StatusCode.INTERNAL, "internal")
@@ -200,7 +200,7 @@ def test_stream_that_waits_ends_when_the_process_does() -> None:
 
 def test_call_that_its_client_gives_up_is_no_longer_in_flight() -> None:
     async def work(inside: Inside) -> None:
-        call = inside.channel.stream_unary(PUSH)(timeout=0.05)
+        call: Any = inside.channel.stream_unary(PUSH)(timeout=0.05)
         assert (await refusal(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert await inside.push(EMPTY) is grpc.StatusCode.OK
         assert inside.calls.in_flight == 0

@@ -50,7 +50,7 @@ class Tv:
         self.stream = channel.stream_stream(
             path + "StreamSync", pb.PushRequest.SerializeToString, pb.StreamReply.FromString
         )
-        self.send = channel.unary_unary(path + "PushPatterns")
+        self.send: Any = channel.unary_unary(path + "PushPatterns")
         """Bytes, whatever they are."""
 
     def sync(self, body: Json, **options: Any) -> Json | Refused:
@@ -138,7 +138,7 @@ def _plain_pattern(pattern: pb.SimilarPattern) -> Json:
         del fields["embedding"]
     if fields["origin"] == "device":
         for name in ("quality", "source_count", "device_count"):
-            assert not pattern.HasField(name)  # type: ignore[arg-type]
+            assert not pattern.HasField(name)
             del fields[name]
     return fields
 
