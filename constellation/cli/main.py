@@ -15,7 +15,7 @@ from constellation import __version__
 from constellation.config import WrongSetting
 
 COMMANDS = {
-    "serve": "run one shard: REST and metrics",
+    "serve": "run one shard: REST, gRPC and metrics",
     "fleet": "simulate TVs against a URL",
     "demo": "run a shard and a fleet against it, for two minutes",
     "backup": "write what a shard keeps to one file, while it serves",
