@@ -71,7 +71,7 @@ async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket
 async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
     api = _Server(create_app(service))
     metrics = _Server(create_metrics_app(service))
-    service.in_flight = lambda: len(api.server_state.tasks)
+    service.in_flight = lambda: len(api.server_state.tasks) - len(service.live)
     async with running(service), asyncio.TaskGroup() as group:
         stopping = _watch_signals((api, metrics))
         service.on_failure = stopping.set
@@ -156,7 +156,7 @@ def _announce(service: Service, metrics_socket: socket.socket) -> None:
     fields = {"url": service.url, "metrics_url": metrics_url, "pid": os.getpid(), "version": __version__}
     _log.info("listening", extra=fields)
     # For people, and for whoever started this with port 0.
-    print(f"listening on {service.url}\nmetrics on {metrics_url}", flush=True)
+    print(f"listening on {service.url}\nmetrics on {metrics_url}\nthe page is {service.url}/", flush=True)
 
 
 def _bind(settings: Settings, setting: str) -> socket.socket:
