@@ -125,11 +125,15 @@ def _gradient(places: Floats, i: Rows, j: Rows, share: Floats, others: Rows) -> 
 
 
 def _within(places: Floats) -> Floats:
-    """Turned so that the longer axis lies flat, and fitted into 0..1 by the axis, centred."""
+    """Turned so that the longer axis lies flat, and spread over 0..1: half by value, half by rank, so that a few that
+    lie far out do not press the others together."""
     _, axes = np.linalg.eigh(places.T @ places)
     turned = places @ axes[:, ::-1]
     low, high = turned.min(axis=0), turned.max(axis=0)
-    fitted: Floats = ((turned - low) / np.maximum(high - low, 1e-9)).astype(np.float32)
+    ranks = np.argsort(np.argsort(turned, axis=0, kind="stable"), axis=0, kind="stable")
+    fitted: Floats = ((turned - low) / np.maximum(high - low, 1e-9) / 2 + ranks / (len(places) - 1) / 2).astype(
+        np.float32
+    )
     return fitted
 
 

@@ -22,7 +22,7 @@ from constellation.storage.write_behind import Circuit
 PERCENTS = (50.0, 99.0, 99.9)
 LATENCY_WINDOW_S = 10.0
 """Of which the percentiles are: one second of a small fleet is too few."""
-TRENDS_SHOWN = 12
+TRENDS_SHOWN = 15
 
 
 class Storage(msgspec.Struct):

@@ -88,8 +88,7 @@ class Live:
 
     def keep(self, kind: str, what: msgspec.Struct) -> None:
         """As `tell`, and to everybody who joins before the next one of this kind."""
-        if self._listeners:
-            self._kept[kind] = self.tell(kind, what)
+        self._kept[kind] = self.tell(kind, what)
 
     def end(self) -> None:
         """Nobody listens from now on."""

@@ -59,7 +59,7 @@ function showTiles(now) {
   big("devices", compact(now.devices), "", `${compact(now.active)} active in 15 min`);
   big("patterns", compact(now.patterns), "", `${compact(now.served)} served · ${compact(now.titles)} titles`);
   big("lag", digits(now.lag_ms), "ms", "largest in a second");
-  big("memory", ...bytes(now.bytes_resident), now.patterns ? `${whole(now.bytes_resident / now.patterns)} B a pattern` : "");
+  big("memory", ...bytes(now.bytes_resident), "of columns and index");
 }
 
 function showTrends({ regions }) {
@@ -99,7 +99,8 @@ function showStorage(storage) {
 }
 
 function showFederation({ federation, prototypes, codebook_version: codebook }) {
-  of("federation").textContent = !federation ? "This shard is alone: it has no --coordinator-url."
+  of("main").classList.toggle("alone", !federation);
+  of("federation").textContent = !federation ? "This shard is alone. Shards that share a coordinator database (--coordinator-url) learn from each other in rounds."
     : federation.failing ? `Goes on without this shard: ${federation.failing}`
     : `Serves round ${federation.round}, ${whole(prototypes)} prototypes, codebook ${codebook}, map epoch ${federation.epoch}.`;
 }
