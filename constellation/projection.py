@@ -13,17 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from constellation.model import Codes, Rows
+from kernels.scan import scan_top_k
 
 _PERPLEXITY = 12
-_NEIGHBOURS = 3 * _PERPLEXITY
-_STEPS = 300
+_NEIGHBOURS = 2 * _PERPLEXITY
+_STEPS = 250
 _STEPS_AT_ONCE = 10
 _EXAGGERATED_STEPS, _EXAGGERATION = 100, 8.0
 _MOMENTUM_EARLY, _MOMENTUM_LATE = 0.5, 0.8
 _RATE_MIN = 50.0
 _START_SPREAD = 1e-4
-_OTHERS = 64
-_BLOCK_CELLS = 1 << 18
+_OTHERS = 32
+_POWER_STEPS = 30
+_TINY = 1e-12
+_SCANS_AT_ONCE = 50
 _BISECTIONS = 40
 
 Floats = npt.NDArray[np.float32]
@@ -39,40 +42,45 @@ class Projection(NamedTuple):
 def project(codes: Codes, inverse: Floats) -> Generator[None, None, Projection]:
     """Of codes (K, 384) with inverse (K,) = 1/|code|, returned after steps of some 50 ms, a second of one core in all
     where K is 1,024."""
-    vectors = codes * inverse[:, None]
-    size = len(vectors)
-    near, cosines = yield from _nearest(vectors, min(_NEIGHBOURS, size - 1))
+    codes, inverse, size = codes.copy(), inverse.copy(), len(codes)  # a codebook's are read-only
+    near, cosines = yield from _nearest(codes, inverse, min(_NEIGHBOURS, size - 1))
     nearest = near[:, 0] if size > 1 else np.zeros(1, np.int32)
     if size <= 3:  # nothing to arrange
         along = (0.5 + np.arange(size) / 8).astype(np.float32)
         return Projection(np.stack((along, along), axis=1), nearest)
     pairs = _affinities(near, 1 - cosines)
     yield
-    places = yield from _arranged(_principal(vectors), *pairs)
+    places = yield from _arranged(_principal(codes * inverse[:, None]), *pairs)
     return Projection(_within(places), nearest)
 
 
-def _nearest(vectors: Floats, k: int) -> Generator[None, None, tuple[Rows, Floats]]:
+def _nearest(codes: Codes, inverse: Floats, k: int) -> Generator[None, None, tuple[Rows, Floats]]:
     """The k nearest others of each, best first, (K, k), and their cosines."""
-    size = len(vectors)
-    near, cosines = np.empty((size, k), np.int32), np.empty((size, k), np.float32)
-    for some in _blocks(size):
-        found = vectors[some] @ vectors.T
-        found[np.arange(len(found)), np.arange(size)[some]] = -2
-        order = np.argsort(-found, axis=1, kind="stable")[:, :k]
-        near[some], cosines[some] = order, np.take_along_axis(found, order, axis=1)
-        yield
+    everyone = np.arange(len(codes), dtype=np.int32)
+    near, cosines = np.empty((len(codes), k), np.int32), np.empty((len(codes), k), np.float32)
+    for i in range(len(codes)):
+        found, of_found = scan_top_k(codes, inverse, everyone, codes[i], inverse[i], k + 1)
+        others = np.flatnonzero(found != i)[:k]
+        near[i], cosines[i] = found[others], of_found[others]
+        if i % _SCANS_AT_ONCE == 0:
+            yield
     return near, cosines
 
 
 def _principal(vectors: Floats) -> Floats:
-    """Along the two axes of largest variance; each points to where its largest component is positive."""
+    """Along the two axes of largest variance, about, by power iteration.
+
+    Without BLAS, whose threads wait for one another by spinning, on the cores that syncs need.
+    """
     centred = vectors - vectors.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, :-3:-1]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
-    along = centred @ axes
-    start: Floats = (along / max(float(along[:, 0].std()), 1e-12) * _START_SPREAD).astype(np.float32)
+    axes = np.random.default_rng(0).standard_normal((vectors.shape[1], 2)).astype(np.float32)
+    for _ in range(_POWER_STEPS):
+        axes = np.einsum("nd,nk->dk", centred, np.einsum("nd,dk->nk", centred, axes))
+        axes[:, 0] /= max(float(np.sqrt((axes[:, 0] ** 2).sum())), _TINY)
+        axes[:, 1] -= (axes[:, 0] * axes[:, 1]).sum() * axes[:, 0]
+        axes[:, 1] /= max(float(np.sqrt((axes[:, 1] ** 2).sum())), _TINY)
+    along = np.einsum("nd,dk->nk", centred, axes)
+    start: Floats = (along / max(float(along[:, 0].std()), _TINY) * _START_SPREAD).astype(np.float32)
     return start
 
 
@@ -131,12 +139,7 @@ def _within(places: Floats) -> Floats:
     turned = places @ axes[:, ::-1]
     low, high = turned.min(axis=0), turned.max(axis=0)
     ranks = np.argsort(np.argsort(turned, axis=0, kind="stable"), axis=0, kind="stable")
-    fitted: Floats = ((turned - low) / np.maximum(high - low, 1e-9) / 2 + ranks / (len(places) - 1) / 2).astype(
+    fitted: Floats = ((turned - low) / np.maximum(high - low, _TINY) / 2 + ranks / (len(places) - 1) / 2).astype(
         np.float32
     )
     return fitted
-
-
-def _blocks(size: int) -> list[slice]:
-    rows = max(1, _BLOCK_CELLS // size)
-    return [slice(start, min(start + rows, size)) for start in range(0, size, rows)]

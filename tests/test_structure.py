@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "digest": {"model"},
     "residuals": {"model", "kernels"},
     "rounding": {"digest", "limits", "model"},
-    "projection": {"model"},
+    "projection": {"model", "kernels"},
     "slots": set(),
     "records": {"model"},
     "rounds": {"limits", "model", "kernels"},

@@ -5,7 +5,6 @@ there are many more of them, a few buckets a turn of the loop.
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Generator
 from typing import NamedTuple
@@ -25,6 +24,7 @@ BUCKETS_PER_TURN = 8
 NEW_TITLES_SHARE = 0.1
 """So many more, and the names of the buckets are looked up again."""
 EVERY_S = 2.0
+PAUSE_S = 0.02
 
 
 class Map(msgspec.Struct):
@@ -66,14 +66,13 @@ async def draw(service: Service) -> None:
 
 
 async def _projected(codebook: Codebook) -> Projection:
-    """With half a core at most, and none of this loop's thread."""
+    """In another thread, most operations of which let go of the interpreter; with pauses for those that do not."""
     steps: Generator[None, None, Projection] = project(codebook.codes, codebook.inverse)
     while True:
-        began_at = time.monotonic()
         done = await asyncio.to_thread(_step, steps)
         if done is not None:
             return done
-        await asyncio.sleep(time.monotonic() - began_at)
+        await asyncio.sleep(PAUSE_S)
 
 
 def _step(steps: Generator[None, None, Projection]) -> Projection | None:

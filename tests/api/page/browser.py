@@ -24,7 +24,7 @@ FLAGS = (
     "--remote-debugging-port=0",
 )  # fmt: skip
 START_S_MAX = 60.0
-TRUE_S_MAX = 60.0
+TRUE_S_MAX = 120.0
 POLL_S = 0.05
 MESSAGE_BYTES_MAX = 64 << 20
 

@@ -32,14 +32,14 @@ def shown() -> Iterator[Server]:
         yield server
 
 
-def visit(server: Server, see: Callable[[Page], Awaitable[None]]) -> Page:
-    """Open the page, wait until it is filled, see; the page as it was left."""
+def visit(server: Server, see: Callable[[Page], Awaitable[None]], script: str = "") -> Page:
+    """Open the page, with a script that runs before its own, and see; the page as it was left."""
 
     async def run() -> Page:
         assert CHROMIUM is not None
         async with browsing(CHROMIUM) as page:
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=script)
             await page.open(f"{server.url}/")
-            await filled(page)
             await see(page)
             return page
 
@@ -47,6 +47,7 @@ def visit(server: Server, see: Callable[[Page], Awaitable[None]]) -> Page:
 
 
 async def filled(page: Page) -> None:
+    await page.until("document.readyState === 'complete'")
     await page.until("document.querySelectorAll('#map .dot').length")
     await page.until("document.querySelectorAll('#chart-rate .line, #chart-lag .line').length >= 2")
     await page.until("document.querySelectorAll('#trends .bar').length")
@@ -57,6 +58,7 @@ def test_page_fills_and_is_quiet_in_both_themes_and_on_a_phone(shown: Server) ->
     backs: set[str] = set()
 
     async def see(page: Page) -> None:
+        await filled(page)
         assert await page.value("document.getElementById('status').textContent") == "ready"
         assert await page.value("document.getElementById('patterns').textContent") == str(PATTERNS)
         assert "us-east" in await page.value("document.querySelector('.brand').textContent")
@@ -79,6 +81,7 @@ def test_page_fills_and_is_quiet_in_both_themes_and_on_a_phone(shown: Server) ->
 
 def test_everything_is_reached_and_read_by_keyboard(shown: Server) -> None:
     async def see(page: Page) -> None:
+        await filled(page)
         reached = []
         for _ in range(14):
             await page.press("Tab")
@@ -93,7 +96,7 @@ def test_everything_is_reached_and_read_by_keyboard(shown: Server) -> None:
                     await page.press(key)
                 assert await page.value("document.getElementById('map-said').textContent") != first
                 assert await page.value("!document.querySelector('.tip').hidden")
-            if reached[-1] == "chart-rate":
+            if reached.count("chart-rate") == 1 and reached[-1] == "chart-rate":  # not its table, which comes next
                 for _ in range(2):
                     await page.press("ArrowLeft")
                 assert await page.value("document.querySelectorAll('#chart-rate .cross').length") == 1
@@ -118,10 +121,11 @@ def test_token_is_asked_for_sent_and_kept_for_the_tab_only(shown: Server) -> Non
           : Promise.resolve(new Response("{}", { status: 401 })); }; })()"""
 
     async def see(page: Page) -> None:
-        await page.call("Page.addScriptToEvaluateOnNewDocument", source=refusing)
-        await page.call("Page.reload")
-        await page.until("document.getElementById('token').offsetParent")
-        for given, then in (("wrong", "document.getElementById('token-why').textContent"), ("right", "document.getElementById('token').hidden")):
+        await page.until("document.getElementById('token')?.offsetParent")
+        for given, then in (
+            ("wrong", "document.getElementById('token-why').textContent"),
+            ("right", "document.getElementById('token').hidden"),
+        ):
             await page.value("document.getElementById('token-field').focus()")
             await page.call("Input.insertText", text=given)
             await page.press("Tab")
@@ -132,4 +136,4 @@ def test_token_is_asked_for_sent_and_kept_for_the_tab_only(shown: Server) -> Non
         held = json.loads(await page.value("JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])"))
         assert held == [{"constellation-token": "right"}, {}, ""]
 
-    assert visit(shown, see).said == []
+    assert visit(shown, see, refusing).said == []
