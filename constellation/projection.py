@@ -23,7 +23,8 @@ _EXAGGERATED_STEPS, _EXAGGERATION = 100, 8.0
 _MOMENTUM_EARLY, _MOMENTUM_LATE = 0.5, 0.8
 _RATE_MIN = 50.0
 _START_SPREAD = 1e-4
-_OTHERS = 32
+_OTHERS_MIN, _PAIRS = 16, 1 << 15
+"""Drawn for each place and for all of them; where K is 1,024, 32 for each."""
 _POWER_STEPS = 30
 _TINY = 1e-12
 _SCANS_AT_ONCE = 50
@@ -103,11 +104,12 @@ def _affinities(near: Rows, distances: Floats) -> tuple[Rows, Rows, Floats]:
 def _arranged(places: Floats, i: Rows, j: Rows, share: Floats) -> Generator[None, None, Floats]:
     """Gradient descent with momentum and a gain for each coordinate, as in the paper's own code."""
     rng, everyone = np.random.default_rng(0), np.arange(len(places), dtype=np.int32)
+    some = max(_OTHERS_MIN, _PAIRS // len(places))
     moved, gains = np.zeros_like(places), np.ones_like(places)
     rate = max(_RATE_MIN, len(places) / _EXAGGERATION / 4)
     for step in range(_STEPS):
         early = step < _EXAGGERATED_STEPS
-        others = (everyone[:, None] + rng.integers(1, len(places), _OTHERS, np.int32)) % len(places)
+        others = (everyone[:, None] + 1 + rng.permutation(len(places) - 1)[:some]) % len(places)
         gradient = _gradient(places, i, j, share * (_EXAGGERATION if early else 1.0), others)
         gains = np.maximum(np.where(np.sign(gradient) != np.sign(moved), gains + 0.2, gains * 0.8), 0.01)
         moved = (_MOMENTUM_EARLY if early else _MOMENTUM_LATE) * moved - rate * gains * gradient

@@ -82,7 +82,7 @@ class History(msgspec.Struct):
     version: str
     sharing: str
     url: str
-    columns: dict[str, list[float]]
+    columns: dict[str, list[float | None]]
 
 
 class Taste(msgspec.Struct):

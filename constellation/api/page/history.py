@@ -27,7 +27,7 @@ class History:
         self._rows[self._count % HISTORY_LEN] = [np.nan if value is None else value for value in values]
         self._count += 1
 
-    def columns(self) -> dict[str, list[float]]:
+    def columns(self) -> dict[str, list[float | None]]:
         """Oldest first. About 1 ms."""
         oldest = max(0, self._count - HISTORY_LEN)
         rows = self._rows[np.arange(oldest, self._count) % HISTORY_LEN]

@@ -122,7 +122,7 @@ async function showShards() {
   try {
     const reply = await ask("api/v1/shards");
     if (reply.ok) {
-      const { shards } = await reply.json(), mine = of("shard").textContent;
+      const shards = (await reply.json()).shards.sort((a, b) => a.id.localeCompare(b.id)), mine = of("shard").textContent;
       of("shards").hidden = shards.length < 2;
       of("shards").replaceChildren(...shards.map((shard) => shard.id === mine
         ? element("span", { "aria-current": "page" }, shard.id)

@@ -19,7 +19,7 @@ async def watch(service: Service) -> None:
     due_at = began_at = time.monotonic()
     syncs, turn = latencies.count, 0
     while True:
-        due_at = max(due_at + EVERY_S, time.monotonic())
+        due_at = max(due_at + EVERY_S, time.monotonic() + EVERY_S / 2)  # a rate is of no shorter time
         await asyncio.sleep(due_at - time.monotonic())
         at = time.monotonic()
         moment = events.now(service, syncs, at - began_at)
