@@ -28,7 +28,7 @@ def test_history_keeps_the_last_rows_in_order_and_gaps_as_gaps() -> None:
         history.add({"at": second, "rate": None, "unknown": 1})
     columns = history.columns()
     assert columns["at"] == [float(second) for second in range(5, HISTORY_LEN + 5)]
-    assert np.isnan(columns["rate"]).all() and np.isnan(columns["lag_ms"]).all()
+    assert np.isnan(np.array([columns["rate"], columns["lag_ms"]], float)).all()
     assert msgspec.json.decode(msgspec.json.encode(columns))["rate"][0] is None
 
 
@@ -79,7 +79,7 @@ def test_listeners_are_so_many_at_most_and_none_while_draining() -> None:
 async def streamed(
     direct: Direct, send: Callable[[Any], Awaitable[None]], receive: Callable[[], Awaitable[Any]]
 ) -> None:
-    await asyncio.wait_for(Stream(direct.service)({}, receive, send), 10)  # type: ignore[typeddict-item]
+    await asyncio.wait_for(Stream(direct.service)({}, receive, send), 10)  # type: ignore[arg-type]
 
 
 def test_stream_ends_when_its_client_does_not_read_goes_or_the_process_drains() -> None:
