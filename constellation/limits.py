@@ -70,6 +70,14 @@ NEXT_SYNC_AFTER_S = 300
 NEXT_SYNC_WITHIN_S = 600
 ACCESS_LOG_QUEUE_LEN_MAX = 10_000
 
+# The page.
+HISTORY_LEN = 600
+"""Seconds."""
+LISTENERS_MAX = 64
+EVENTS_QUEUED_MAX = 30
+"""For one listener: 20 s of them, about."""
+ROUNDS_SHOWN = 12
+
 # Training a codebook.
 SAMPLE_MAX = 10_000
 SAMPLE_ROWS_DRAWN = 40_000

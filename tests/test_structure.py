@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "digest": {"model"},
     "residuals": {"model", "kernels"},
     "rounding": {"digest", "limits", "model"},
+    "projection": {"model", "kernels"},
     "slots": set(),
     "records": {"model"},
     "rounds": {"limits", "model", "kernels"},
@@ -36,7 +37,8 @@ MAY_IMPORT = {
     "shard": LEAVES | {"digest", "records", "rounding", "rounds", "codebook", "residuals", "kernels"},
     "storage": LEAVES | {"records", "kernels"},
     "federation": LEAVES | {"records", "rounds", "codebook", "storage", "kernels"},
-    "api": LEAVES | {"records", "rounds", "codebook", "wire", "shard", "storage", "federation", "kernels"},
+    "api": LEAVES
+    | {"records", "rounds", "codebook", "projection", "wire", "shard", "storage", "federation", "kernels"},
     "catalogue": {"model", "kernels"},
     "client": LEAVES | {"digest", "codebook", "wire", "kernels"},
     "fleet": LEAVES | {"catalogue", "codebook", "client", "wire", "kernels"},

@@ -8,6 +8,8 @@ from constellation.api import codebooks, content, devices, dictionaries, health,
 from constellation.api.edge import Edge
 from constellation.api.metrics import CONTENT_TYPE
 from constellation.api.operations import described
+from constellation.api.page import files as page_files
+from constellation.api.page import stream
 from constellation.api.problems import exception_handlers
 from constellation.api.replies import Reply
 from constellation.api.service import Service
@@ -25,6 +27,9 @@ HANDLERS = (
     shards.stats,
     shards.shards,
     shards.info,
+    stream.live,
+    page_files.page,
+    page_files.page_file,
     health.live,
     health.ready,
     health.detailed,

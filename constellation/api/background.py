@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from constellation import limits
 from constellation.api.federating import federate
 from constellation.api.keeping import keep
+from constellation.api.page.drawing import draw
+from constellation.api.page.watching import watch
 from constellation.api.service import STORAGE, Service
 from constellation.errors import Unavailable
 
@@ -30,6 +32,8 @@ async def running(service: Service) -> AsyncIterator[None]:
             group.create_task(_guard(service, "loop watch", _watch_lag(service))),
             group.create_task(_guard(service, STORAGE, _keep(service))),
             group.create_task(_guard(service, "federation", federate(service))),
+            group.create_task(_guard(service, "page", watch(service))),
+            group.create_task(_guard(service, "map", draw(service))),
         ]
         if service.access_log is not None:
             service.access_log.start()
@@ -82,3 +86,4 @@ async def _watch_lag(service: Service) -> None:
         await asyncio.sleep(_LAG_SAMPLE_S)
         service.loop_lag_s = max(0.0, time.perf_counter() - due_at)
         service.loop_lag_s_max = max(service.loop_lag_s_max, service.loop_lag_s)
+        service.live.lag_s_max = max(service.live.lag_s_max, service.loop_lag_s)

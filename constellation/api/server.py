@@ -83,7 +83,7 @@ async def _serve(service: Service, ports: _Ports) -> None:
     api = _Server(create_app(service))
     metrics = _Server(create_metrics_app(service))
     async with running(service), door.opened(service, ports.grpc) as calls, asyncio.TaskGroup() as group:
-        service.in_flight = lambda: len(api.server_state.tasks) + calls.in_flight
+        service.in_flight = lambda: len(api.server_state.tasks) - len(service.live) + calls.in_flight
         stopping = _watch_signals((api, metrics))
         service.on_failure = stopping.set
         group.create_task(api.serve(sockets=[ports.api]))
@@ -168,7 +168,10 @@ def _announce(service: Service, ports: _Ports) -> None:
     fields = {"url": service.url, "metrics_url": metrics_url, "grpc": service.grpc_address, "pid": os.getpid()}
     _log.info("listening", extra={**fields, "version": __version__})
     # For people, and for whoever started this with port 0.
-    print(f"listening on {service.url}\nmetrics on {metrics_url}\ngrpc on {service.grpc_address}", flush=True)
+    print(f"listening on {service.url}
+metrics on {metrics_url}
+grpc on {service.grpc_address}")
+    print(f"the page is {service.url}/", flush=True)
 
 
 def _bind(settings: Settings, setting: str) -> socket.socket:

@@ -13,6 +13,7 @@ from constellation import limits
 from constellation.api.access_log import AccessLog
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
+from constellation.api.page.listeners import Live
 from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
@@ -62,9 +63,11 @@ class Service:
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)
+        self.live = Live()
         self.access_log = AccessLog() if settings.access_log else None
         self.in_flight: Callable[[], int] = lambda: 0
-        """Requests accepted and not answered yet, those that wait for their first turn of the loop included."""
+        """Requests accepted and not answered yet, those that wait for their first turn of the loop included; without
+        those of `live`, which go on until somebody leaves."""
         self.on_failure: Callable[[], None] = lambda: None
         """Called when this process must end, because it may not keep anything any more."""
         self.loop_lag_s = 0.0
@@ -103,8 +106,9 @@ class Service:
         self._closed_by = why
 
     def drain(self) -> None:
-        """Take no new work; what is in flight finishes."""
+        """Take no new work; what is in flight finishes, and what would never do so ends."""
         self._draining = True
+        self.live.end()
 
     def fail(self, part: str, why: str) -> None:
         """A part that syncs need broke: not ready until the process is replaced."""
