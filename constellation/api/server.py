@@ -168,9 +168,7 @@ def _announce(service: Service, ports: _Ports) -> None:
     fields = {"url": service.url, "metrics_url": metrics_url, "grpc": service.grpc_address, "pid": os.getpid()}
     _log.info("listening", extra={**fields, "version": __version__})
     # For people, and for whoever started this with port 0.
-    print(f"listening on {service.url}
-metrics on {metrics_url}
-grpc on {service.grpc_address}")
+    print(f"listening on {service.url}\nmetrics on {metrics_url}\ngrpc on {service.grpc_address}")
     print(f"the page is {service.url}/", flush=True)
 
 
