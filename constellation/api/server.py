@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
+from constellation.identity import Identity, Tls, open_identity, open_tls
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
@@ -40,8 +42,9 @@ _log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, codebook: Codebook) -> int:
-    """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
+    """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken, for keys and certificates."""
     configure_logging()
+    identity, tls = open_identity(settings), open_tls(settings)
     api_socket = _bind(settings, "port")
     metrics_socket = _bind(settings, "metrics_port")
     started_at = time.perf_counter()
@@ -50,17 +53,25 @@ def serve(settings: Settings, codebook: Codebook) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, codebook, api_socket, metrics_socket))
+        return uvloop.run(_run(settings, codebook, identity, tls, api_socket, metrics_socket))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
+async def _run(
+    settings: Settings,
+    codebook: Codebook,
+    identity: Identity,
+    tls: Tls | None,
+    api_socket: socket.socket,
+    metrics_socket: socket.socket,
+) -> int:
     keeper = await open_keeper(settings)
     try:
-        service = Service(settings, Shard(settings, codebook=codebook), codebook, keeper=keeper)
-        service.url = _url(api_socket) if settings.public_url == AUTO else settings.public_url
+        shard = Shard(settings, codebook=codebook)
+        service = Service(settings, shard, codebook, keeper=keeper, identity=identity, tls=tls)
+        service.url = _url(api_socket, tls) if settings.public_url == AUTO else settings.public_url
         await _serve(service, api_socket, metrics_socket)
     finally:
         await keeper.close()
@@ -69,11 +80,13 @@ async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket
 
 
 async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
-    api = _Server(create_app(service))
-    metrics = _Server(create_metrics_app(service))
+    tls = service.tls
+    api = _Server(create_app(service), tls.context if tls else None)
+    metrics = _Server(create_metrics_app(service), tls.context_without_clients if tls else None)
     service.in_flight = lambda: len(api.server_state.tasks)
     async with running(service), asyncio.TaskGroup() as group:
         stopping = _watch_signals((api, metrics))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
         service.on_failure = stopping.set
         group.create_task(api.serve(sockets=[api_socket]))
         group.create_task(metrics.serve(sockets=[metrics_socket]))
@@ -109,7 +122,7 @@ async def _drain(service: Service) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: this process drains before it stops listening."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -123,6 +136,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=limits.KEEP_ALIVE_S_MAX,
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=(lambda *_: context) if context else None,
             )
         )
 
@@ -152,7 +166,7 @@ async def _started(*servers: _Server) -> None:
 
 
 def _announce(service: Service, metrics_socket: socket.socket) -> None:
-    metrics_url = f"{_url(metrics_socket)}/metrics"
+    metrics_url = f"{_url(metrics_socket, service.tls)}/metrics"
     fields = {"url": service.url, "metrics_url": metrics_url, "pid": os.getpid(), "version": __version__}
     _log.info("listening", extra=fields)
     # For people, and for whoever started this with port 0.
@@ -174,6 +188,6 @@ def _bind(settings: Settings, setting: str) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: Tls | None) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

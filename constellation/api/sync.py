@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 
 from constellation import limits
 from constellation.api import parameters
+from constellation.api.access import caller_of
 from constellation.api.body import read_body
 from constellation.api.form import Form, read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
@@ -70,6 +71,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     body = await read_body(request.receive, headers, form, service.settings)
     asked = decode_sync(body.content, form.media)
+    caller_of(request).require_device(asked.device_id)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
     service.admit_device(asked.device_id)
     service.admit_change()
