@@ -21,7 +21,7 @@ from constellation.client.codebooks import Codebooks
 from constellation.client.failures import BadReply, Refused, WrongDigest
 from constellation.client.learned import Changes, Learned, Pattern, Told, quantise
 from constellation.client.received import Received
-from constellation.client.transport import Transport
+from constellation.client.transport import Token, Transport
 from constellation.errors import Problem, UnknownDictionary
 from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX
 from constellation.model import Accepted, Context, PatternBatch, Trend
@@ -73,6 +73,7 @@ class Client:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         codebooks: Codebooks | None = None,
+        token: Token = None,
     ) -> None:
         """With codebooks replies come compact, where patterns have handles instead of ids; else in int8."""
         self.learned = Learned()
@@ -85,13 +86,13 @@ class Client:
         self._added_max = ADDED_PER_DELTA_MAX
         self._changed_max = CHANGED_PER_DELTA_MAX
         self._dictionary = newest()
-        self._session, self._codebooks = session, codebooks
+        self._session, self._codebooks, self._token = session, codebooks, token
         self._held: Held | None = None
         self._look_in, self._looked = 0, False
         """Syncs until the shard is asked for its codebook; was it asked before?"""
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
-        self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep)
+        self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep, token)
         self._headers = {
             "Content-Type": Media.MSGPACK.value,
             "Content-Encoding": "zstd",
@@ -167,7 +168,7 @@ class Client:
         if self._codebooks is None:
             return
         if self._look_in == 0:
-            self._held = await self._codebooks.current(self.shard_url, self._session, anew=self._looked)
+            self._held = await self._codebooks.current(self.shard_url, self._session, self._token, anew=self._looked)
             self._look_in, self._looked = LOOK_EVERY, True
         self._look_in -= 1
 

@@ -5,9 +5,9 @@ read anew when they are written; a file that cannot be used leaves what was read
 tokens, by `cli` and `fleet` to issue them.
 """
 
-from constellation.identity.callers import ADMIN, ANYBODY, CONTENT, DEVICE, METRICS, Allowed, Caller, Scope
+from constellation.identity.callers import ADMIN, ANYBODY, CONTENT, DEVICE, METRICS, SCOPES, Allowed, Caller, Scope
 from constellation.identity.identity import Identity, open_identity
-from constellation.identity.issuing import Issuer, read_issuer
+from constellation.identity.issuing import Issuer, make_keys, read_issuer
 from constellation.identity.tls import Tls, open_tls
 from constellation.identity.watched import WrongFile
 
@@ -17,6 +17,7 @@ __all__ = [
     "CONTENT",
     "DEVICE",
     "METRICS",
+    "SCOPES",
     "Allowed",
     "Caller",
     "Identity",
@@ -24,6 +25,7 @@ __all__ = [
     "Scope",
     "Tls",
     "WrongFile",
+    "make_keys",
     "open_identity",
     "open_tls",
     "read_issuer",

@@ -9,7 +9,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from constellation.identity.callers import Scope
-from constellation.identity.keys import read_private, thumbprint
+from constellation.identity.keys import add_public, read_private, thumbprint, write_private
 
 ALGORITHM = "EdDSA"
 AUDIENCE = "constellation"
@@ -38,6 +38,17 @@ class Issuer:
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._kid})
 
 
+def make_keys(private: Path, public: Path) -> str:
+    """A new pair in these files, of which the public one may exist; its `kid`.
+
+    Raises `WrongFile`, `FileExistsError` for the private one, `OSError`.
+    """
+    key = Ed25519PrivateKey.generate()
+    write_private(private, key)
+    add_public(public, key.public_key())
+    return thumbprint(key.public_key())
+
+
 def read_issuer(path: Path, audience: str = AUDIENCE) -> Issuer:
-    """Raises `WrongFile`, `OSError`."""
+    """Raises `WrongFile`."""
     return Issuer(read_private(path), audience)

@@ -64,9 +64,11 @@ def read_keys(path: Path) -> Keys:
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
-    """Raises `WrongFile`, `OSError`."""
+    """Raises `WrongFile`."""
     try:
         key = serialization.load_pem_private_key(_bounded(path), None)
+    except OSError as error:
+        raise WrongFile(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise WrongFile(f"{path} is no private key in PEM without a password") from error
     if not isinstance(key, Ed25519PrivateKey):

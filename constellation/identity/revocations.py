@@ -29,7 +29,7 @@ def read_revocations(path: Path) -> frozenset[str]:
         raise WrongFile(
             f"{path} is neither a text with a jti or sub a line, nor such a list in JSON: {error}"
         ) from error
-    return frozenset(name.lower() for name in listed)
+    return frozenset(name.lower() for name in listed if name)
 
 
 def _of_json(content: bytes) -> list[str]:

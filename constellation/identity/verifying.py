@@ -4,6 +4,7 @@ The algorithm is EdDSA whatever a token says of itself, and keys are Ed25519 pub
 that is taken for a secret, are refused by what there is. About 0.15 ms, nearly all of it the signature.
 """
 
+import math
 from typing import Annotated
 
 import jwt
@@ -39,7 +40,7 @@ def verify(token: str, keys: Keys, audience: str, revoked: frozenset[str], now: 
     """Who the token is of. Raises `Unauthenticated`."""
     claims = _claims(token, keys, audience)
     # Written so that a time that is no number is refused.
-    if not now < claims.exp:
+    if not now < claims.exp < math.inf:
         raise Unauthenticated("the token has expired: get another one", error="invalid_token")
     if not claims.nbf <= now:
         raise Unauthenticated("the token is not valid yet", error="invalid_token")
