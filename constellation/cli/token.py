@@ -76,7 +76,7 @@ def _issue(arguments: argparse.Namespace) -> None:
 
     scopes = _scopes(arguments)
     subject = str(arguments.device or arguments.subject)
-    issuer = open_issuer(arguments.key, arguments.audience)
+    issuer = open_issuer("--key", arguments.key, arguments.audience)
     token_id = arguments.id or str(uuid.uuid4())
     print(issuer.issue(subject, scopes, arguments.expires, token_id))
     print(f"sub {subject}, scope {' '.join(scopes)}, jti {token_id}, {arguments.expires} s", file=sys.stderr)

@@ -5,6 +5,7 @@ that is taken for a secret, are refused by what there is. About 0.15 ms, nearly 
 """
 
 import math
+from functools import lru_cache
 from typing import Annotated
 
 import jwt
@@ -54,8 +55,7 @@ def verify(token: str, keys: Keys, audience: str, revoked: frozenset[str], now: 
 
 def _claims(token: str, keys: Keys, audience: str) -> _Claims:
     try:
-        candidates = keys.candidates(jwt.get_unverified_header(token).get("kid"))
-        payload = _payload(token, candidates, audience)
+        payload = _payload(token, keys.candidates(_kid(token.partition(".")[0])), audience)
         return msgspec.convert(payload, _Claims)
     except jwt.InvalidAudienceError:
         raise Unauthenticated("the token is for another audience", error="invalid_token") from None
@@ -63,6 +63,13 @@ def _claims(token: str, keys: Keys, audience: str) -> _Claims:
         raise Unauthenticated(f"the token lacks the claim {error.claim}", error="invalid_token") from None
     except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
         raise Unauthenticated("the token is not one of this fleet", error="invalid_token") from None
+
+
+@lru_cache(maxsize=64)
+def _kid(header: str) -> str | None:
+    """Remembered: the tokens of an issuer begin alike, and reading it takes a fifth of a check. Raises as PyJWT."""
+    kid: str | None = jwt.get_unverified_header(f"{header}.e30.AA").get("kid")
+    return kid
 
 
 def _payload(token: str, candidates: tuple[Ed25519PublicKey, ...], audience: str) -> object:

@@ -57,7 +57,7 @@ def test_another_key_joins_the_public_file(keys: Path) -> None:
     [
         (["keys"], "--key: token-key.pem exists"),
         (["keys", "--key", "none/key.pem"], "cannot write none/key.pem"),
-        (["issue", "--key", "none.pem", "--device", DEVICE], "--token-key: cannot read none.pem"),
+        (["issue", "--key", "none.pem", "--device", DEVICE], "--key: cannot read none.pem"),
         (["issue", "--key", "token-keys.jwks", "--device", DEVICE], "no private key in PEM"),
         (["issue", "--key", "token-key.pem", "--subject", "ops"], "--scope: got ''; allowed: device, content"),
         (["issue", "--key", "token-key.pem", "--device", DEVICE, "--scope", "root"], "--scope: got 'root'"),
