@@ -85,7 +85,8 @@ async def _serve(service: Service, api_socket: socket.socket, metrics_socket: so
     service.in_flight = lambda: len(api.server_state.tasks)
     async with running(service), asyncio.TaskGroup() as group:
         stopping = _watch_signals((api, metrics))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
+        if tls or service.identity.required:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
         service.on_failure = stopping.set
         group.create_task(api.serve(sockets=[api_socket]))
         group.create_task(metrics.serve(sockets=[metrics_socket]))

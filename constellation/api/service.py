@@ -17,7 +17,7 @@ from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
-from constellation.identity import Identity, Tls
+from constellation.identity import Identity, Tls, open_identity
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
 from constellation.slots import slot_of
@@ -58,7 +58,7 @@ class Service:
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
-        self.identity = identity or Identity(settings)
+        self.identity = identity or open_identity(settings)
         self.tls = tls
         self.files_written = asyncio.Event()
         """Set when keys, revocations and certificates have to be read again at once."""

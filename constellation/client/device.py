@@ -141,7 +141,8 @@ class Client:
     async def sync(self) -> SyncReport:
         """Tell the shard what is new, take what it answers, and draw `next_sync_s`.
 
-        Raises `SyncFailed`: `Unreachable` or `BadReply` (the delta stays in flight), `Refused` or `WrongDigest`.
+        Raises `SyncFailed`: `Unreachable` or `BadReply` (the delta stays in flight, as it does when the token is
+        refused), `Refused` or `WrongDigest`.
         """
         async with self._syncing:
             await self._look()
@@ -151,6 +152,8 @@ class Client:
                 try:
                     answered = await self._transport.post(body, self._headers, self._parameters())
                 except Refused as refused:
+                    if refused.status in (401, 403):
+                        raise  # it is about us: the delta may have been taken at an attempt before, and stays in flight
                     if refused.code == UnknownDictionary.code and self._dictionary:
                         self._dictionary = NO_DICTIONARY
                         continue
