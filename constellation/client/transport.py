@@ -106,7 +106,9 @@ class Transport:
             try:
                 response, content = await self._follow(method, body, headers, parameters)
                 if 200 <= response.status < 300:
-                    self._url = str(response.url.without_query_params(*parameters))
+                    # A stranger is not asked again, by whoever goes by this address: it would be shown the token.
+                    if self._token is None or response.url.origin() in self._known:
+                        self._url = str(response.url.without_query_params(*parameters))
                     return Answered(_plain(response, content), len(content), attempt)
                 if response.status not in _TRANSIENT:
                     raise Refused(response.status, _problem(response, content))

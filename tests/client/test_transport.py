@@ -142,6 +142,21 @@ def test_token_does_not_go_to_a_stranger() -> None:
     assert len(second.heard) == 1 and "authorization" not in second.heard[0].headers
 
 
+def test_stranger_that_answers_is_not_remembered() -> None:
+    async def run() -> tuple[str, str]:
+        async with (
+            peer(answer(200, b"ok")) as other,
+            peer(answer(307, {}, Location=other.url), json_answer({"shards": []})) as listening,
+            open_session() as session,
+        ):
+            transport = Transport(listening.url, session, Random(1), Waits().sleep, "t")
+            await transport.post(b"delta", {})
+            return transport.url, listening.url
+
+    remembered, first = asyncio.run(run())
+    assert remembered == first
+
+
 def test_map_of_a_stranger_is_not_asked_for() -> None:
     """Who is sent on by a stranger, to whomever, shows no token."""
 
