@@ -86,6 +86,8 @@ SAMPLED_PER_TURN = 2_000
 
 # Durability.
 FLUSH_EVERY_S = 1.0
+FILES_LOOKED_AT_EVERY_S = 2.0
+"""Keys, revocations and certificates; a look that finds nothing new costs microseconds, in a thread."""
 FLUSH_RETRY_S_MAX = 15.0
 FLUSH_PATTERNS_MAX = 1_000
 FLUSH_TITLES_MAX = 200

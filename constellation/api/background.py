@@ -16,6 +16,7 @@ from constellation.api.page.drawing import draw
 from constellation.api.page.watching import watch
 from constellation.api.service import STORAGE, Service
 from constellation.errors import Unavailable
+from constellation.identity import Identity, Tls
 
 _LAG_SAMPLE_S = 0.05
 
@@ -34,6 +35,7 @@ async def running(service: Service) -> AsyncIterator[None]:
             group.create_task(_guard(service, "federation", federate(service))),
             group.create_task(_guard(service, "page", watch(service))),
             group.create_task(_guard(service, "map", draw(service))),
+            group.create_task(_guard(service, "identity", _watch_files(service))),
         ]
         if service.access_log is not None:
             service.access_log.start()
@@ -78,6 +80,17 @@ async def _expire(service: Service) -> None:
                 more = service.shard.expire(service.clock())
                 await service.keeper.kept(service.keep())
                 await asyncio.sleep(0)
+
+
+async def _watch_files(service: Service) -> None:
+    """Keys, revocations and certificates, as they are written; in a thread, because disks make one wait."""
+    watched: list[Identity | Tls] = [service.identity, *([service.tls] if service.tls else [])]
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(service.files_written.wait(), limits.FILES_LOOKED_AT_EVERY_S)
+        service.files_written.clear()
+        for each in watched:
+            await asyncio.to_thread(each.look)
 
 
 async def _watch_lag(service: Service) -> None:

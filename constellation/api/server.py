@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
+from constellation.identity import Identity, Tls
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
@@ -42,7 +44,7 @@ GC_THRESHOLDS = (10_000, 20, 50)
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, codebook: Codebook) -> int:
+def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None) -> int:
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
     configure_logging()
     ports = _Ports(_bind(settings, "port"), _bind(settings, "grpc_port"), _bind(settings, "metrics_port"))
@@ -52,7 +54,7 @@ def serve(settings: Settings, codebook: Codebook) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, codebook, ports))
+        return uvloop.run(_run(settings, codebook, identity, tls, ports))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
@@ -66,11 +68,12 @@ class _Ports(NamedTuple):
     metrics: socket.socket
 
 
-async def _run(settings: Settings, codebook: Codebook, ports: _Ports) -> int:
+async def _run(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None, ports: _Ports) -> int:
     keeper = await open_keeper(settings)
     try:
-        service = Service(settings, Shard(settings, codebook=codebook), codebook, keeper=keeper)
-        service.url = _url(ports.api) if settings.public_url == AUTO else settings.public_url
+        shard = Shard(settings, codebook=codebook)
+        service = Service(settings, shard, codebook, keeper=keeper, identity=identity, tls=tls)
+        service.url = _url(ports.api, tls) if settings.public_url == AUTO else settings.public_url
         service.grpc_address = door.address_of(ports.grpc)
         await _serve(service, ports)
     finally:
@@ -80,11 +83,14 @@ async def _run(settings: Settings, codebook: Codebook, ports: _Ports) -> int:
 
 
 async def _serve(service: Service, ports: _Ports) -> None:
-    api = _Server(create_app(service))
-    metrics = _Server(create_metrics_app(service))
+    tls = service.tls
+    api = _Server(create_app(service), tls.context if tls else None)
+    metrics = _Server(create_metrics_app(service), tls.context_without_clients if tls else None)
     async with running(service), door.opened(service, ports.grpc) as calls, asyncio.TaskGroup() as group:
         service.in_flight = lambda: len(api.server_state.tasks) - len(service.live) + calls.in_flight
         stopping = _watch_signals((api, metrics))
+        if tls or service.identity.required:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
         service.on_failure = stopping.set
         group.create_task(api.serve(sockets=[ports.api]))
         group.create_task(metrics.serve(sockets=[ports.metrics]))
@@ -121,7 +127,7 @@ async def _drain(service: Service, calls: Calls) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: this process drains before it stops listening."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -135,6 +141,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=limits.KEEP_ALIVE_S_MAX,
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=(lambda *_: context) if context else None,
             )
         )
 
@@ -164,7 +171,7 @@ async def _started(*servers: _Server) -> None:
 
 
 def _announce(service: Service, ports: _Ports) -> None:
-    metrics_url = f"{_url(ports.metrics)}/metrics"
+    metrics_url = f"{_url(ports.metrics, service.tls)}/metrics"
     fields = {"url": service.url, "metrics_url": metrics_url, "grpc": service.grpc_address, "pid": os.getpid()}
     _log.info("listening", extra={**fields, "version": __version__})
     # For people, and for whoever started this with port 0.
@@ -187,6 +194,6 @@ def _bind(settings: Settings, setting: str) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: Tls | None) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

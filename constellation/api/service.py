@@ -18,6 +18,7 @@ from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
+from constellation.identity import Identity, Tls, open_identity
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
 from constellation.slots import slot_of
@@ -50,12 +51,18 @@ class Service:
         codebook: Codebook,
         clock: Callable[[], float] = time.time,
         keeper: Keeper | None = None,
+        identity: Identity | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.settings = settings
         self.shard = shard
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
+        self.identity = identity or open_identity(settings)
+        self.tls = tls
+        self.files_written = asyncio.Event()
+        """Set when keys, revocations and certificates have to be read again at once."""
         self.url = f"http://{settings.host}:{settings.port}"
         self.grpc_address = f"{settings.host}:{settings.grpc_port}"
         self.federation = Federation()

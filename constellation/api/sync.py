@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 
 from constellation import limits
 from constellation.api import parameters
+from constellation.api.access import caller_of
 from constellation.api.body import read_body
 from constellation.api.exchange import exchange
 from constellation.api.form import Form, read_form
@@ -72,6 +73,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     body = await read_body(request.receive, headers, form, service.settings)
     asked = decode_sync(body.content, form.media)
+    caller_of(request).require_device(asked.device_id)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
 
     def encode(answer: Answer, applied: Applied) -> Reply:

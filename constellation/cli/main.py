@@ -23,6 +23,7 @@ COMMANDS = {
     "worker": "run the rounds of a federation",
     "shards": "show the shards of a federation, or move slots between them",
     "rounds": "show the last rounds of a federation",
+    "token": "make the keys of a fleet, and issue tokens to its devices and operators",
     "restore": "put a backup back into the database of a shard that is stopped",
 }
 """Name (its module in this package) -> what it does."""

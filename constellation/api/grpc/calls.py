@@ -6,7 +6,7 @@ does not arrive in time is refused as a slow body is. Each message is one reques
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias
 
@@ -16,21 +16,23 @@ from google.protobuf.message import Message
 from constellation import limits
 from constellation.api.accounting import Account, RequestIds
 from constellation.api.grpc import sync_pb2 as pb
-from constellation.api.grpc.caller import admit_caller
 from constellation.api.grpc.problems import Metadata, message_of, status_of, trailers_of
 from constellation.api.service import Service
 from constellation.errors import Draining, Malformed, Overloaded, Problem, TooLarge
+from constellation.identity import DEVICE, Allowed, Caller
 
 METHOD = "gRPC"
 """What the access log has in the place of an HTTP method."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Work: TypeAlias = Callable[[bytes], Awaitable[Message]]
+Work: TypeAlias = Callable[[bytes, Caller], Awaitable[Message]]
+"""A message and who sent it to its reply; raises a `Problem`."""
 Push: TypeAlias = Callable[[bytes], Awaitable[pb.PushReply]]
 """One message to its reply; raises a `Problem`."""
 
-_REQUEST_ID = "x-request-id"
+_REQUEST_ID = b"x-request-id"
+_ALLOWED: Allowed = frozenset((DEVICE,))
 _log = logging.getLogger(__name__)
 
 
@@ -50,15 +52,15 @@ class Calls:
         """One message, one reply."""
 
         async def answer(_: object, context: Context) -> bytes:
-            metadata = dict(context.invocation_metadata() or ())
-            with self._account(self._ids.of(_sent_id(metadata)), path) as account:
+            metadata = _metadata_of(context)
+            with self._account(self._ids.of(metadata.get(_REQUEST_ID)), path) as account:
                 try:
-                    admit_caller(metadata)
+                    caller = self._service.identity.authorize(metadata.items(), _ALLOWED)
                     self._service.admit()
                     message = await _read(context)
                     account.bytes_in = len(message)
                     self._check_size(message)
-                    reply = (await work(message)).SerializeToString()
+                    reply = (await work(message, caller)).SerializeToString()
                     account.status, account.bytes_out = 200, len(reply)
                     context.set_trailing_metadata(_with_id((), account.request_id))
                     return reply
@@ -69,17 +71,17 @@ class Calls:
 
         return grpc.stream_unary_rpc_method_handler(answer)
 
-    def stream(self, path: str, begin: Callable[[], Push]) -> Handler:
+    def stream(self, path: str, begin: Callable[[Caller], Push]) -> Handler:
         """Message by message, in order; `begin` begins a stream. A problem is an answer like any other."""
 
         async def answer(_: object, context: Context) -> None:
-            metadata = dict(context.invocation_metadata() or ())
-            request_id = self._ids.of(_sent_id(metadata))
+            metadata = _metadata_of(context)
+            request_id = self._ids.of(metadata.get(_REQUEST_ID))
             try:
-                admit_caller(metadata)
+                caller = self._service.identity.authorize(metadata.items(), _ALLOWED)
                 with self._open_stream():
                     await context.send_initial_metadata(_with_id((), request_id))
-                    push = begin()
+                    push = begin(caller)
                     while (message := await self._next(context)) is not None:
                         await context.write(await self._answer(message, path, push, request_id))
             except Problem as problem:
@@ -180,9 +182,13 @@ async def _abort(context: Context, problem: Problem, request_id: bytes) -> NoRet
 
 
 def _with_id(metadata: Metadata, request_id: bytes) -> Metadata:
-    return (*metadata, (_REQUEST_ID, request_id.decode()))
+    return (*metadata, (_REQUEST_ID.decode(), request_id.decode()))
 
 
-def _sent_id(metadata: Mapping[str, str | bytes]) -> bytes | None:
-    sent = metadata.get(_REQUEST_ID)
-    return sent.encode() if isinstance(sent, str) else sent
+def _metadata_of(context: Context) -> dict[bytes, bytes]:
+    """As the headers of HTTP are; of a key that comes twice the values are one, which is no token."""
+    found: dict[bytes, bytes] = {}
+    for name, sent in context.invocation_metadata() or ():
+        key, value = name.encode(), sent if isinstance(sent, bytes) else sent.encode()
+        found[key] = found[key] + b", " + value if key in found else value
+    return found

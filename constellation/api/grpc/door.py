@@ -19,6 +19,7 @@ from constellation.api.grpc.health import HEALTH, Health
 from constellation.api.grpc.sync import SERVICE, handlers
 from constellation.api.service import Service
 from constellation.config import Settings, WrongSetting
+from constellation.identity import Tls
 
 
 @asynccontextmanager
@@ -35,7 +36,10 @@ async def opened(service: Service, held: socket.socket) -> AsyncIterator[Calls]:
     address = address_of(held)
     held.close()
     try:
-        server.add_insecure_port(address)
+        if service.tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, _credentials(service.tls))
     except RuntimeError as error:
         raise WrongSetting(f"--grpc-port: got {address}; allowed: a free port ({error})") from error
     await server.start()
@@ -49,6 +53,18 @@ def address_of(bound: socket.socket) -> str:
     """As gRPC clients write it."""
     host, port = bound.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Every handshake takes the certificates as they are then."""
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        material = tls.material
+        pair = material.key, material.certificate
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=material.client_ca)
+
+    needs_client = tls.material.client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(current(), current, require_client_authentication=needs_client)
 
 
 def _options(settings: Settings) -> tuple[tuple[str, Any], ...]:

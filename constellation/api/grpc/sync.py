@@ -9,6 +9,7 @@ from constellation.api.grpc.calls import Calls, Handler, Push
 from constellation.api.grpc.messages import Asked, decode_pull, decode_push, pull_reply, push_reply
 from constellation.api.service import Service
 from constellation.errors import InvalidParameter, NotFound
+from constellation.identity import Caller
 from constellation.model import Answer, Applied, ContentItem
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["SyncService"].full_name
@@ -29,11 +30,12 @@ class _Sync:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def push(self, message: bytes) -> pb.PushReply:
-        return await self._push(decode_push(message))
+    async def push(self, message: bytes, caller: Caller) -> pb.PushReply:
+        return await self._push(decode_push(message), caller)
 
-    async def pull(self, message: bytes) -> Message:
+    async def pull(self, message: bytes, caller: Caller) -> Message:
         asked = decode_pull(message)
+        caller.require_device(asked.request.device_id)
         titles = [self._title(content_id, place) for place, content_id in enumerate(asked.content_ids)]
 
         def encode(answer: Answer, applied: Applied) -> Message:
@@ -41,7 +43,7 @@ class _Sync:
 
         return await exchange(self._service, asked.request, asked.options, encode)
 
-    def begin_stream(self) -> Push:
+    def begin_stream(self, caller: Caller) -> Push:
         """The first device that comes has the stream."""
         device_id: bytes | None = None
 
@@ -51,11 +53,13 @@ class _Sync:
             device_id = device_id or asked.request.device_id
             if asked.request.device_id != device_id:
                 raise InvalidParameter("device_id: expected that of the stream's first message", path="device_id")
-            return await self._push(asked)
+            return await self._push(asked, caller)
 
         return push
 
-    async def _push(self, asked: Asked) -> pb.PushReply:
+    async def _push(self, asked: Asked, caller: Caller) -> pb.PushReply:
+        caller.require_device(asked.request.device_id)
+
         def encode(answer: Answer, applied: Applied) -> pb.PushReply:
             return push_reply(answer, applied, asked.options.embedding)
 
