@@ -1,22 +1,29 @@
-"""The outermost layer: gives every request its id and accounts for it once it is answered.
+"""The outermost layer: gives every request its id, refuses what waited too long, and accounts for all once answered.
 
 Wraps the framework, so that its own 404 and 405 and every error carry an id and are counted, too. Nothing here
-waits.
+waits, but for bytes of the client.
 """
 
 import itertools
 import re
 import secrets
 import time
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 
 from constellation import limits
 from constellation.api.access_log import AccessRecord
+from constellation.api.admission import Class, classify
+from constellation.api.replies import scope_media
 from constellation.api.service import Service
+from constellation.errors import InvalidParameter, Problem, Unavailable
+from constellation.wire.media import Media
+from constellation.wire.problems import CONTENT_TYPES, encode_problem
 
 SYNC_PATH = "/api/v1/sync"
+DEADLINE_HEADER = b"x-request-deadline-ms"
 
 _SANE_ID = re.compile(rb"[!-~]{1,%d}" % limits.REQUEST_ID_CHARS_MAX)
 
@@ -34,58 +41,134 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server speaks HTTP alone: websockets are off, and this process has its own lifespan.
         http = cast(HTTPScope, scope)
-        exchange = _Exchange(self._request_id(http), self._service.draining, receive, send)
-        scope["state"]["request_id"] = exchange.request_id.decode()
+        request_id, deadline_ms = self._read(http)
+        exchange = _Exchange(request_id, http["state"], self._service, receive, send)
+        http["state"]["request_id"] = request_id.decode()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            problem = self._objection(http, exchange, deadline_ms)
+            if problem is None:
+                await self._app(scope, exchange.receive, exchange.send)
+                self._service.admission.answered(exchange.status)
+            else:
+                await self._refuse(http, exchange, problem)
         finally:
-            self._account(http, exchange)
+            self._service.admission.body_bytes -= exchange.body_bytes
+            self.account(
+                http["method"], http["path"], exchange.status, request_id, exchange.started_at,
+                exchange.bytes_in, exchange.bytes_out,
+            )  # fmt: skip
 
-    def _request_id(self, scope: HTTPScope) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-                return value
+    def make_id(self) -> bytes:
         return f"{self._id_prefix}{next(self._ids):08x}".encode()
 
-    def _account(self, scope: HTTPScope, exchange: "_Exchange") -> None:
+    def account(
+        self, method: str, path: str, status: int, request_id: bytes, started_at: float, bytes_in: int, bytes_out: int
+    ) -> None:
+        """Count one that is answered, and log it."""
         service = self._service
         ended_at = time.perf_counter()
-        duration_s = ended_at - exchange.started_at
-        service.metrics.transferred(exchange.bytes_in, exchange.bytes_out)
-        if scope["path"] == SYNC_PATH and scope["method"] == "POST":
-            service.metrics.sync(exchange.status, duration_s)
-            if exchange.status == 200:
+        duration_s = ended_at - started_at
+        service.metrics.transferred(bytes_in, bytes_out)
+        if path == SYNC_PATH and method == "POST":
+            service.metrics.sync(status, duration_s)
+            if status == 200:
                 service.latencies.record(ended_at, duration_s)
         if service.access_log is not None:
             service.access_log.write(
                 AccessRecord(
-                    service.clock(), exchange.request_id.decode(), scope["method"], scope["path"], exchange.status,
-                    duration_s * 1e3, exchange.bytes_in, exchange.bytes_out,
+                    service.clock(), request_id.decode(), method, path, status, duration_s * 1e3, bytes_in, bytes_out
                 )
-            )  # fmt: skip
+            )
+
+    def refusal(self, problem: Problem, request_id: bytes, media: Media) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Headers and body of a reply that is made without the framework; the problem is counted."""
+        self._service.metrics.problem(problem.code)
+        body = encode_problem(problem, request_id.decode(), media)
+        headers = [
+            (b"content-type", CONTENT_TYPES[media].encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"vary", b"Accept"),
+        ]
+        if isinstance(problem, Unavailable):
+            headers.append((b"retry-after", b"%d" % problem.retry_after_s))
+        return headers, body
+
+    def _read(self, scope: HTTPScope) -> tuple[bytes, bytes]:
+        """The request's id, its own or a new one, and the deadline that it names, if any."""
+        request_id = deadline_ms = b""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and not request_id and _SANE_ID.fullmatch(value):
+                request_id = value
+            elif name == DEADLINE_HEADER:
+                deadline_ms = value
+        return request_id or self.make_id(), deadline_ms
+
+    def _objection(self, scope: HTTPScope, exchange: "_Exchange", deadline_ms: bytes) -> Problem | None:
+        """Why the request is not started, if it is not: the connection has found no room for it, or it comes late."""
+        if exchange.refused:
+            return self._service.admission.overloaded("too many requests are in flight")
+        waited_s = exchange.begun_at - exchange.started_at
+        if deadline_ms:
+            if not deadline_ms.isdigit() or len(deadline_ms) > limits.DEADLINE_DIGITS_MAX:
+                name = "header.X-Request-Deadline-Ms"
+                return InvalidParameter(f"{name}: expected up to {limits.DEADLINE_DIGITS_MAX} digits", path=name)
+            if waited_s * 1e3 >= int(deadline_ms):
+                return self._service.admission.overloaded("its deadline passed before its turn came")
+        if waited_s > limits.QUEUED_S_MAX and classify(scope["method"], scope["path"], None) is not Class.VITAL:
+            return self._service.admission.overloaded(f"it waited more than {limits.QUEUED_S_MAX:g} s for its turn")
+        return None
+
+    async def _refuse(self, scope: HTTPScope, exchange: "_Exchange", problem: Problem) -> None:
+        headers, body = self.refusal(problem, exchange.request_id, scope_media(scope))
+        await exchange.send({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class _Exchange:
     """One request and its reply, counted as they pass."""
 
-    __slots__ = ("_close", "_receive", "_send", "bytes_in", "bytes_out", "request_id", "started_at", "status")
+    __slots__ = (
+        "_admission", "_close", "_receive", "_send", "begun_at", "body_bytes", "bytes_in", "bytes_out", "refused",
+        "request_id", "started_at", "status",
+    )  # fmt: skip
 
-    def __init__(self, request_id: bytes, close: bool, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, request_id: bytes, state: Mapping[str, Any], service: Service, receive: Receive, send: Send
+    ) -> None:
         self.request_id = request_id
-        self.started_at = time.perf_counter()
+        self.begun_at = time.perf_counter()
+        # Of its headers, where a connection tells it: what waits for the loop's turn has begun to take time.
+        self.started_at: float = state.get("arrived_at", self.begun_at)
+        self.refused = "refused" in state
         self.bytes_in = 0
         self.bytes_out = 0
+        self.body_bytes = 0
         # What stands when the client went away before there was a reply (as nginx logs it).
         self.status = 499
-        self._close = close
+        self._admission = service.admission
+        self._close = service.draining
         self._receive = receive
         self._send = send
 
     async def receive(self) -> ReceiveMessage:
-        message = await self._receive()
+        admission = self._admission
+        admission.awaiting_client += 1
+        try:
+            message = await self._receive()
+        finally:
+            admission.awaiting_client -= 1
         if message["type"] == "http.request":
             self.bytes_in += len(message["body"])
+            if message["more_body"]:
+                self._hold(len(message["body"]))
         return message
+
+    def _hold(self, body_bytes: int) -> None:
+        """Memory that a client takes for as long as it likes is bounded for all of them together."""
+        self.body_bytes += body_bytes
+        self._admission.body_bytes += body_bytes
+        if self._admission.body_bytes > limits.BODY_BYTES_HELD_MAX:
+            raise self._admission.overloaded("too much is held of bodies that come slowly")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -45,6 +45,12 @@ DEVICE_HEADER = Parameter(
     {"type": "string", "format": "uuid"},
     "header",
 )
+DEADLINE = Parameter(
+    "X-Request-Deadline-Ms",
+    "milliseconds from the request's arrival after which its answer is of no use; it is not started later than that",
+    {"type": "integer", "minimum": 1, "maximum": 10**limits.DEADLINE_DIGITS_MAX - 1},
+    "header",
+)
 CODINGS = (
     Parameter(
         "Content-Encoding",

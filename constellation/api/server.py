@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,11 +19,12 @@ from collections.abc import Iterator
 
 import uvicorn
 import uvloop
-from litestar.types import ASGIApp
 
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
+from constellation.api.connections import PATIENCE, Connections, Patience, protocol
+from constellation.api.edge import Edge
 from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
@@ -69,9 +71,10 @@ async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket
 
 
 async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
-    api = _Server(create_app(service))
-    metrics = _Server(create_metrics_app(service))
+    api = Server(service, create_app(service), _connections_max(service.settings))
+    metrics = Server(service, create_metrics_app(service), limits.METRICS_CONNECTIONS_MAX)
     service.in_flight = lambda: len(api.server_state.tasks)
+    service.connections = lambda: len(api.connections)
     async with running(service), asyncio.TaskGroup() as group:
         stopping = _watch_signals((api, metrics))
         service.on_failure = stopping.set
@@ -106,15 +109,16 @@ async def _drain(service: Service) -> None:
     _log.info("drained", extra={"in_flight": service.in_flight()})
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: this process drains before it stops listening."""
+class Server(uvicorn.Server):
+    """uvicorn with our connections, and without its signal handling: this process drains before it stops listening."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, service: Service, edge: Edge, connections_max: int, patience: Patience = PATIENCE) -> None:
+        self.connections = Connections(service, edge, connections_max, patience)
         super().__init__(
             uvicorn.Config(
-                app,
+                edge,
                 loop="none",
-                http="httptools",
+                http=protocol(self.connections),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -126,12 +130,19 @@ class _Server(uvicorn.Server):
             )
         )
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        watching = asyncio.create_task(self.connections.watch())
+        try:
+            await super().serve(sockets)
+        finally:
+            watching.cancel()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
+def _watch_signals(servers: tuple[Server, ...]) -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; a second one ends everything at once."""
     stopping = asyncio.Event()
 
@@ -146,7 +157,7 @@ def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
     return stopping
 
 
-async def _started(*servers: _Server) -> None:
+async def _started(*servers: Server) -> None:
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
 
@@ -159,12 +170,28 @@ def _announce(service: Service, metrics_socket: socket.socket) -> None:
     print(f"listening on {service.url}\nmetrics on {metrics_url}", flush=True)
 
 
+def _connections_max(settings: Settings) -> int:
+    """As many as is set, or as the system lets this process have, with files enough for all else."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.max_connections + limits.FILES_RESERVED
+    files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), most))
+    if files < wanted:
+        _log.warning(
+            "fewer connections than set",
+            extra={"open_files_max": most, "connections_max": files - limits.FILES_RESERVED},
+        )
+        return max(1, files - limits.FILES_RESERVED)
+    return settings.max_connections
+
+
 def _bind(settings: Settings, setting: str) -> socket.socket:
     port: int = getattr(settings, setting)
     try:
         family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SEND_BUFFER_BYTES)  # of those it accepts, too
         bound.bind((settings.host, port))
     except OSError as error:
         flag = "--" + setting.replace("_", "-")

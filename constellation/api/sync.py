@@ -11,11 +11,12 @@ from constellation.api.form import Form, read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
-from constellation.api.service import NEXT_SYNC, Service
+from constellation.api.service import Service
 from constellation.errors import (
     InvalidParameter,
     InvalidPattern,
     Moving,
+    RateLimited,
     SequenceConflict,
     ShardFull,
     TooManyPatterns,
@@ -47,6 +48,7 @@ class Version(msgspec.Struct):
             parameters.EMBEDDING,
             parameters.CODEBOOK,
             parameters.DEVICE_HEADER,
+            parameters.DEADLINE,
             *parameters.CODINGS,
         ),
         headers=("Vary", "Content-Encoding"),
@@ -58,6 +60,7 @@ class Version(msgspec.Struct):
             InvalidPattern,
             TooManyPatterns,
             InvalidParameter,
+            RateLimited,
             ShardFull,
             *ADMISSION,
         ),
@@ -73,11 +76,12 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     _check_device(headers.get(b"x-device-id"), asked.device_id)
     service.admit_device(asked.device_id)
     service.admit_change()
+    service.shard.charge(asked.device_id, service.clock())
     applied = service.shard.apply(asked, service.clock())
     # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
     position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
     answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
-    payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
+    payload = encode_sync(answer, applied, service.admission.next_sync, form.reply_media, options.embedding)
     await service.keeper.kept(position)
     return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
 
