@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from bench import workload
 from bench.plan import Plan
 from constellation.cli.demo import wait_until_listening
@@ -46,6 +48,11 @@ class Server:
         self._child.send_signal(signal.SIGTERM)
         self._child.wait(STOP_S_MAX)
         return time.perf_counter() - began_at
+
+    def cpu_s(self) -> float:
+        """CPU time of the process so far."""
+        times = psutil.Process(self._child.pid).cpu_times()
+        return float(times.user + times.system)
 
     def stored(self) -> int:
         """Patterns."""

@@ -59,7 +59,9 @@ QUIET_BODY_BYTES_MAX = 256
 """A shorter body holds no new pattern: the embedding alone takes 384 bytes, and they hardly compress."""
 QUEUED_S_MAX = 2.0
 """A request that waited longer for its turn is not started."""
-DEADLINE_DIGITS_MAX = 9
+DEADLINE_MS_MIN, DEADLINE_MS_MAX = 100, 3_600_000
+"""That a client may give a request; nobody who asks over a network waits less."""
+LENGTH_DIGITS_MAX = 18
 BODY_BYTES_HELD_MAX = 64 << 20
 """Of all bodies that came in part."""
 BODY_READ_S_MAX = 15

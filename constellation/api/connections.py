@@ -233,7 +233,7 @@ def _read_whole(data: bytes) -> _Asked | None:
     declared = headers.get(b"content-length", b"0")
     if len(headers) != len(pairs) or not _UNUSUAL.isdisjoint(headers):
         return None
-    if not declared.isdigit() or len(declared) > limits.DEADLINE_DIGITS_MAX or len(data) != head.end() + int(declared):
+    if not declared.isdigit() or len(declared) > limits.LENGTH_DIGITS_MAX or len(data) != head.end() + int(declared):
         return None
     return _Asked(head[1].decode(), head[2].decode(), headers, int(declared))
 

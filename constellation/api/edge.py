@@ -26,6 +26,7 @@ SYNC_PATH = "/api/v1/sync"
 DEADLINE_HEADER = b"x-request-deadline-ms"
 
 _SANE_ID = re.compile(rb"[!-~]{1,%d}" % limits.REQUEST_ID_CHARS_MAX)
+_DEADLINE = re.compile(rb"[0-9]{1,8}")
 
 
 class Edge:
@@ -109,9 +110,14 @@ class Edge:
             return self._service.admission.overloaded("too many requests are in flight")
         waited_s = exchange.begun_at - exchange.started_at
         if deadline_ms:
-            if not deadline_ms.isdigit() or len(deadline_ms) > limits.DEADLINE_DIGITS_MAX:
-                name = "header.X-Request-Deadline-Ms"
-                return InvalidParameter(f"{name}: expected up to {limits.DEADLINE_DIGITS_MAX} digits", path=name)
+            if (
+                _DEADLINE.fullmatch(deadline_ms) is None
+                or not limits.DEADLINE_MS_MIN <= int(deadline_ms) <= limits.DEADLINE_MS_MAX
+            ):
+                name, got = "header.X-Request-Deadline-Ms", deadline_ms[:40].decode("latin-1")
+                return InvalidParameter(
+                    f"{name}: got {got}, expected {limits.DEADLINE_MS_MIN} to {limits.DEADLINE_MS_MAX}", path=name
+                )
             if waited_s * 1e3 >= int(deadline_ms):
                 return self._service.admission.overloaded("its deadline passed before its turn came")
         if waited_s > limits.QUEUED_S_MAX and classify(scope["method"], scope["path"], None) is not Class.VITAL:

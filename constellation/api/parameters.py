@@ -47,8 +47,8 @@ DEVICE_HEADER = Parameter(
 )
 DEADLINE = Parameter(
     "X-Request-Deadline-Ms",
-    "milliseconds from the request's arrival after which its answer is of no use; it is not started later than that",
-    {"type": "integer", "minimum": 1, "maximum": 10**limits.DEADLINE_DIGITS_MAX - 1},
+    "milliseconds from its arrival after which a request is not started any more, as nobody waits for the answer",
+    {"type": "integer", "minimum": limits.DEADLINE_MS_MIN, "maximum": limits.DEADLINE_MS_MAX},
     "header",
 )
 CODINGS = (
