@@ -62,6 +62,8 @@ QUEUED_S_MAX = 2.0
 DEADLINE_MS_MIN, DEADLINE_MS_MAX = 100, 3_600_000
 """That a client may give a request; nobody who asks over a network waits less."""
 LENGTH_DIGITS_MAX = 18
+REFUSED_PAUSE_S = 1.0
+"""In which a connection is not read after a refusal, while more are refused than served: the least `Retry-After`."""
 BODY_BYTES_HELD_MAX = 64 << 20
 """Of all bodies that came in part."""
 BODY_READ_S_MAX = 15

@@ -75,6 +75,8 @@ class Admission:
         self.load = 0.0
         """0: idle; 1: all that it can, smoothed."""
         self.capacity_per_s = CAPACITY_FIRST_PER_S
+        self.flooded = False
+        """Are more refused than can be served? Then even refusing takes much of what there is."""
         self.spare_s = 0.0
         """Worked since the last sample on what fills the time that requests leave."""
         self.next_sync = next_sync_at(0.0)
@@ -124,6 +126,7 @@ class Admission:
         if self._refused:
             kept = math.exp(-elapsed_s)
             self.capacity_per_s = max(1.0, kept * self.capacity_per_s + (1 - kept) * self._served / elapsed_s)
+        self.flooded = self._refused > elapsed_s * self.capacity_per_s
         self.next_sync = next_sync_at(self.load)
         self._served = self._refused = 0
         self.spare_s = 0.0

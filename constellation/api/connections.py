@@ -64,7 +64,6 @@ class Connections:
             self.closed(oldest)
             oldest.cut("evicted")
         self._open.add(connection)
-        self._idle[connection] = None
         return True
 
     def closed(self, connection: "Connection") -> None:
@@ -96,8 +95,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, connections: Connections, **uvicorns: object) -> None:
         super().__init__(**uvicorns)  # type: ignore[arg-type]
         self._connections = connections
-        self._awaited_since = time.perf_counter()
-        """A message, or the rest of one; 0 where none is."""
+        self._awaited_since = 0.0
+        """The rest of a message, if some of it came; else 0."""
         self._untaken_since = 0.0
         self._within_message = self._head_read = False
         self._overhead_bytes = 0
@@ -108,6 +107,8 @@ class Connection(HttpToolsProtocol):
         if not self._connections.opened(self):
             # Who opens connections faster than they can be served learns it by the cheapest means.
             self.transport.abort()
+        else:
+            self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.closed(self)
@@ -152,6 +153,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if "refused" in self.cycle.scope["state"] and not self.pipeline:
+            self._pause()
         if self.timeout_keep_alive_task is not None and not self._within_message:
             self._connections.idle(self)
 
@@ -182,6 +185,16 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         self._connections.idle(self)
 
+    def _pause(self) -> None:
+        """Where many ask again at once, whatever they are told, what they send next is left with them for a while."""
+        if self._connections.service.admission.flooded:
+            self.flow.pause_reading()
+            self.loop.call_later(limits.REFUSED_PAUSE_S, self._hear)
+
+    def _hear(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
     def _has_room(self) -> bool:
         declared = dict(self.headers).get(b"content-length", b"")
         kind = classify(
@@ -207,6 +220,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[problem.status], head, body))
         self._awaited_since = 0.0
         self._rest()
+        self._pause()
         edge.account(asked.method, asked.path, problem.status, request_id, began_at, asked.body_bytes, len(body))
         return True
 
