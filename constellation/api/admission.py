@@ -24,7 +24,7 @@ LOAD_CALM = 0.7
 """Up to here devices come as often as ever."""
 CAPACITY_FIRST_PER_S = 500.0
 """What a shard is taken to serve until it was overloaded once and has shown it."""
-OVERBOOKED = 1.25
+OVERBOOKED = 1.5
 """Times as many refused requests are asked to come again as the shard serves."""
 
 _PATHS_VITAL = ("/health", "/metrics")

