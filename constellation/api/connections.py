@@ -9,6 +9,7 @@ small part of a sync. Times are looked at once a second for all connections, so 
 import asyncio
 import re
 import time
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 from uvicorn.config import Config
@@ -53,6 +54,9 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator["Connection"]:
+        return iter(self._open)
 
     def opened(self, connection: "Connection") -> bool:
         """Take one more, if need be in place of an idle one; False if there is no room."""
@@ -206,7 +210,7 @@ class Connection(HttpToolsProtocol):
 
     def _refused_whole(self, data: bytes) -> bool:
         """Refuse a request, if that is what came and there is no room for it, without parsing it."""
-        asked = _read_whole(data)
+        asked = read_whole(data)
         if asked is None or (self.cycle is not None and not self.cycle.response_complete):
             return False
         service, edge = self._connections.service, self._connections.edge
@@ -225,7 +229,7 @@ class Connection(HttpToolsProtocol):
         return True
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """A request that came whole, as far as it matters for refusing it."""
 
     method: str
@@ -234,7 +238,7 @@ class _Asked(NamedTuple):
     body_bytes: int
 
 
-def _read_whole(data: bytes) -> _Asked | None:
+def read_whole(data: bytes) -> Asked | None:
     """Of bytes that are one whole and usual request, and nothing else; what is unusual is left to the parser."""
     head = _USUAL_HEAD.match(data)
     if head is None:
@@ -249,7 +253,7 @@ def _read_whole(data: bytes) -> _Asked | None:
         return None
     if not declared.isdigit() or len(declared) > limits.LENGTH_DIGITS_MAX or len(data) != head.end() + int(declared):
         return None
-    return _Asked(head[1].decode(), head[2].decode(), headers, int(declared))
+    return Asked(head[1].decode(), head[2].decode(), headers, int(declared))
 
 
 def protocol(connections: Connections) -> type[asyncio.Protocol]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from litestar.types import ASGIApp
 
 from constellation.api.app import create_app
 from constellation.api.service import Service
@@ -36,7 +35,7 @@ class Direct:
         chosen = Settings(**(small | settings))
         self.service = Service(chosen, Shard(chosen), default_codebook(), clock=lambda: NOW)
         self.service.open()
-        self.app: ASGIApp = create_app(self.service)
+        self.app = create_app(self.service)
         self._runner = asyncio.Runner()
 
     def close(self) -> None:
