@@ -7,6 +7,7 @@ at a time, until it serves as many as before. Costs are CPU time of the server's
 
 import asyncio
 import itertools
+import resource
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,9 +30,10 @@ OFFERED = 10
 GOODPUT_MIN = 0.9
 REFUSAL_COST_MAX = 0.2
 CONNECTIONS = 16
-FLOODING = 3_000
+FLOODING_MAX = 3_000
 """Connections of the flood: with none free, a request waits in the generator, and its time runs."""
-RECOVERY_S_MAX = 30.0
+RECOVERY_S_MAX = 10.0
+ANSWERED_S_MAX = 60.0
 DEVICE_BURST = 600
 """The default of `--device-burst`."""
 
@@ -58,6 +60,8 @@ class Measured(NamedTuple):
     recovery_s: float
     useful: float
     """Share of the server's CPU time during the flood that went into what was served."""
+    after: Load
+    """What was served then."""
     cost_s: dict[str, float]
     """CPU time of one request, by what became of it."""
 
@@ -70,21 +74,33 @@ def measure(plan: Plan) -> Answers:
     requests = [post(request) for request in mix(households, part, int(BUILT_PER_S * plan.seconds), 1, rng)]
     servers_core, generators_core = two_cores()
     with running_on(servers_core), serving(*in_memory(plan)) as server, running_on(generators_core):
-        measured = uvloop.run(_run(server, filling, requests, plan.seconds))
+        flooding = min(FLOODING_MAX, plan.patterns // 4)
+        allow_files(2 * flooding)
+        measured = uvloop.run(run(server, filling, requests, flooding, plan.seconds))
     yield from _rows(measured)
 
 
-async def _run(server: Server, filling: list[bytes], requests: list[bytes], seconds: float) -> Measured:
+def allow_files(count: int) -> None:
+    """That this process opens so many at once, as far as the system lets it."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now < count:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (count if most == resource.RLIM_INFINITY else min(count, most), most)
+        )
+
+
+async def run(server: Server, filling: list[bytes], requests: list[bytes], flooding: int, seconds: float) -> Measured:
+    """All of it, `flooding` connections taking part in the flood."""
     async with connected(server.url, CONNECTIONS) as few:
         await fill(few, filling)
         again = itertools.cycle(requests)
         capacity, served_cpu_s = await _costing(server, few, again, seconds / 2)
-        async with connected(server.url, FLOODING) as many:
+        async with connected(server.url, flooding) as many:
             began_cpu_s = server.cpu_s()
             flood = await run_flood(many, again, OFFERED * capacity.per_second, seconds / 2)
             flood_cpu_s = server.cpu_s() - began_cpu_s
         useful = min(1.0, flood.served * served_cpu_s / flood_cpu_s)
-        recovery_s = await _recover(few, again, capacity.per_second)
+        recovery_s, after = await _recover(few, again, capacity.per_second)
         cost_s = {"served": served_cpu_s}
         if flood.refused:
             cost_s["overloaded"] = max(0.0, flood_cpu_s - flood.served * served_cpu_s) / flood.refused
@@ -93,7 +109,7 @@ async def _run(server: Server, filling: list[bytes], requests: list[bytes], seco
         _, cost_s["rate_limited"] = await _costing(server, few, limited, seconds / 8)
         broken = make_request("POST", "/api/v1/sync", {"content-type": "application/json"}, b'{"device_id": 1')
         _, cost_s["malformed"] = await _costing(server, few, itertools.repeat(broken), seconds / 8)
-    return Measured(capacity, flood, recovery_s, useful, cost_s)
+    return Measured(capacity, flood, recovery_s, useful, after, cost_s)
 
 
 async def _costing(
@@ -126,7 +142,7 @@ async def run_flood(
             started += 1
         await asyncio.sleep(0.001)
     within = len(served_s)
-    async with asyncio.timeout(RECOVERY_S_MAX):
+    async with asyncio.timeout(ANSWERED_S_MAX):
         while len(idle) < len(connections):
             await asyncio.sleep(0.01)
     refused = statuses.count(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -134,14 +150,15 @@ async def run_flood(
     return Flood(served_s[:within], served, refused, len(statuses) - refused - served, started / seconds, seconds)
 
 
-async def _recover(connections: list[Connection], requests: Iterable[bytes], before_per_s: float) -> float:
-    """Seconds until the server serves nine tenths of what it did before."""
+async def _recover(connections: list[Connection], requests: Iterable[bytes], before_per_s: float) -> tuple[float, Load]:
+    """Seconds until the server serves nine tenths of what it did before, or for which it was waited."""
     began_at = time.perf_counter()
-    while time.perf_counter() - began_at < RECOVERY_S_MAX:
+    while True:
         load = await run_closed_loop(connections, requests, 0.2)
         if load.per_second - load.errors / load.seconds >= GOODPUT_MIN * before_per_s:
-            return time.perf_counter() - began_at - load.seconds
-    return RECOVERY_S_MAX
+            return time.perf_counter() - began_at - load.seconds, load
+        if time.perf_counter() - began_at > RECOVERY_S_MAX:
+            return RECOVERY_S_MAX, load
 
 
 def _rows(measured: Measured) -> Answers:
