@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections import Counter
+from contextlib import ExitStack
 
 import httpx
 import numpy as np
@@ -54,11 +55,10 @@ def test_as_many_are_served_as_before_without_anybody_doing_anything(measured: M
 
 def test_what_can_wait_is_refused_beyond_its_places_and_told_when_to_come_again() -> None:
     allow_files(2 * AT_ONCE)
-    with serving() as server:
-        asking = [socket.create_connection(server.address, timeout=60) for _ in range(AT_ONCE)]
-        wait_for(
-            lambda: f'connections{{shard_id="shard-0"}} {AT_ONCE}.0' in httpx.get(f"{server.metrics_url}/metrics").text
-        )
+    with serving() as server, ExitStack() as stack:
+        asking = [stack.enter_context(socket.create_connection(server.address, timeout=60)) for _ in range(AT_ONCE)]
+        opened = f'connections{{shard_id="shard-0"}} {AT_ONCE}.0'
+        wait_for(lambda: opened in httpx.get(server.metrics_url).text)
         os.kill(server.child.pid, signal.SIGSTOP)  # so that it finds all of them at once
         try:
             for connection in asking:
@@ -66,8 +66,6 @@ def test_what_can_wait_is_refused_beyond_its_places_and_told_when_to_come_again(
         finally:
             os.kill(server.child.pid, signal.SIGCONT)
         replies = [_read(connection) for connection in asking]
-        for connection in asking:
-            connection.close()
     statuses = Counter(reply[9:12] for reply in replies)
     assert set(statuses) == {b"200", b"503"} and statuses[b"200"] >= limits.IN_FLIGHT_OTHER_MAX
     assert all(b"\r\nretry-after: " in reply and b'"overloaded"' in reply for reply in replies if reply[9:12] == b"503")
