@@ -34,8 +34,8 @@ FLOODING_MAX = 3_000
 """Connections of the flood: with none free, a request waits in the generator, and its time runs."""
 RECOVERY_S_MAX = 10.0
 ANSWERED_S_MAX = 60.0
-DEVICE_BURST = 600
-"""The default of `--device-burst`."""
+DEVICE_BURST = 100
+"""Far more syncs than a device sends here, but for the one that is limited."""
 
 
 class Flood(NamedTuple):
@@ -73,7 +73,11 @@ def measure(plan: Plan) -> Answers:
     filling = first_posts(households, rng)
     requests = [post(request) for request in mix(households, part, int(BUILT_PER_S * plan.seconds), 1, rng)]
     servers_core, generators_core = two_cores()
-    with running_on(servers_core), serving(*in_memory(plan)) as server, running_on(generators_core):
+    with (
+        running_on(servers_core),
+        serving(*in_memory(plan), f"--device-burst={DEVICE_BURST}") as server,
+        running_on(generators_core),
+    ):
         flooding = min(FLOODING_MAX, plan.patterns // 4)
         allow_files(2 * flooding)
         measured = uvloop.run(run(server, filling, requests, flooding, plan.seconds))
@@ -105,7 +109,7 @@ async def run(server: Server, filling: list[bytes], requests: list[bytes], flood
         if flood.refused:
             cost_s["overloaded"] = max(0.0, flood_cpu_s - flood.served * served_cpu_s) / flood.refused
         limited = itertools.repeat(requests[0])
-        await run_closed_loop(few, itertools.islice(limited, 2 * DEVICE_BURST), seconds)
+        await run_closed_loop(few, itertools.islice(limited, 2 * DEVICE_BURST), float("inf"))
         _, cost_s["rate_limited"] = await _costing(server, few, limited, seconds / 8)
         broken = make_request("POST", "/api/v1/sync", {"content-type": "application/json"}, b'{"device_id": 1')
         _, cost_s["malformed"] = await _costing(server, few, itertools.repeat(broken), seconds / 8)
