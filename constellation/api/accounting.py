@@ -26,6 +26,9 @@ class RequestIds:
         """What the caller sent, if it is sane, else one of our own."""
         if sent is not None and _SANE_ID.fullmatch(sent):
             return sent
+        return self.new()
+
+    def new(self) -> bytes:
         return f"{self._prefix}{next(self._numbers):08x}".encode()
 
 
@@ -34,9 +37,9 @@ class Account:
 
     __slots__ = ("bytes_in", "bytes_out", "request_id", "started_at", "status")
 
-    def __init__(self, request_id: bytes) -> None:
+    def __init__(self, request_id: bytes, started_at: float | None = None) -> None:
         self.request_id = request_id
-        self.started_at = time.perf_counter()
+        self.started_at = time.perf_counter() if started_at is None else started_at
         self.bytes_in = 0
         self.bytes_out = 0
         self.status = CLIENT_GONE

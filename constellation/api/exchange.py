@@ -15,10 +15,15 @@ Encoded = TypeVar("Encoded")
 async def exchange(
     service: Service, asked: SyncRequest, options: SyncOptions, encode: Callable[[Answer, Applied], Encoded]
 ) -> Encoded:
-    """The reply, once what it tells is kept. Raises what `admit_device`, `admit_change`, `apply` and `kept` raise."""
+    """The reply, once what it tells is kept.
+
+    Raises what `admit_device`, `admit_change`, `charge`, `apply` and `kept` raise.
+    """
     service.admit_device(asked.device_id)
     service.admit_change()
-    applied = service.shard.apply(asked, service.clock())
+    now = service.clock()
+    service.shard.charge(asked.device_id, now)
+    applied = service.shard.apply(asked, now)
     # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
     position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
     answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
