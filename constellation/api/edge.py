@@ -15,6 +15,8 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage,
 from constellation import limits
 from constellation.api.access_log import AccessRecord
 from constellation.api.service import Service
+from constellation.api.tracing import Untraced
+from constellation.spans import Value
 
 SYNC_PATH = "/api/v1/sync"
 
@@ -34,17 +36,18 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server speaks HTTP alone: websockets are off, and this process has its own lifespan.
         http = cast(HTTPScope, scope)
-        exchange = _Exchange(self._request_id(http), self._service.draining, receive, send)
-        scope["state"]["request_id"] = exchange.request_id.decode()
+        request_id, traceparent = _ids_sent(http)
+        exchange = _Exchange(request_id or self._next_id(), self._service.draining, receive, send)
+        state = scope["state"]
+        state["request_id"] = exchange.request_id.decode()
+        state["trace"] = self._service.tracer.begin(traceparent)
+        state["device_id"] = b""
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
             self._account(http, exchange)
 
-    def _request_id(self, scope: HTTPScope) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-                return value
+    def _next_id(self) -> bytes:
         return f"{self._id_prefix}{next(self._ids):08x}".encode()
 
     def _account(self, scope: HTTPScope, exchange: "_Exchange") -> None:
@@ -52,6 +55,10 @@ class Edge:
         ended_at = time.perf_counter()
         duration_s = ended_at - exchange.started_at
         service.metrics.transferred(exchange.bytes_in, exchange.bytes_out)
+        state = scope["state"]
+        trace: Untraced = state["trace"]
+        if trace.trace_id:
+            self._tell(scope, trace, exchange)
         if scope["path"] == SYNC_PATH and scope["method"] == "POST":
             service.metrics.sync(exchange.status, duration_s)
             if exchange.status == 200:
@@ -60,9 +67,36 @@ class Edge:
             service.access_log.write(
                 AccessRecord(
                     service.clock(), exchange.request_id.decode(), scope["method"], scope["path"], exchange.status,
-                    duration_s * 1e3, exchange.bytes_in, exchange.bytes_out,
+                    duration_s * 1e3, exchange.bytes_in, exchange.bytes_out, trace.trace_id, state["device_id"],
                 )
             )  # fmt: skip
+
+    def _tell(self, scope: HTTPScope, trace: Untraced, exchange: "_Exchange") -> None:
+        """The server span, by its route: a path may hold the id of a device."""
+        method, route = scope["method"], str(scope.get("path_template", ""))
+        attributes: dict[str, Value] = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": exchange.status,
+            "http.request.body.size": exchange.bytes_in,
+            "http.response.body.size": exchange.bytes_out,
+            "constellation.request_id": self._service.hiding.request_id(
+                exchange.request_id.decode(), scope["state"]["device_id"]
+            ),
+        }
+        failed = f"status {exchange.status}" if exchange.status >= 500 else ""
+        self._service.tracer.end(trace, f"{method} {route}".strip(), attributes, scope["state"]["device_id"], failed)
+
+
+def _ids_sent(scope: HTTPScope) -> tuple[bytes | None, bytes | None]:
+    """The caller's request id, if it is a sane one, and its trace context."""
+    request_id = traceparent = None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            request_id = value
+        elif name == b"traceparent":
+            traceparent = value
+    return request_id, traceparent
 
 
 class _Exchange:

@@ -18,6 +18,7 @@ from constellation.storage.write_behind import Circuit
 
 if TYPE_CHECKING:
     from constellation.api.service import Service
+    from constellation.api.tracing import Tracer
     from constellation.federation.database import RoundRow
     from constellation.federation.worker import Worker
 
@@ -52,6 +53,7 @@ class Metrics:
         self._by_status = {200: self._requests.labels(self._shard_id, "200")}
         self.federation = FederationMetrics(self.registry)
         self.registry.register(_StateCollector(service))
+        self.registry.register(_SpanCollector(service.tracer))
 
     def sync(self, status: int, duration_s: float) -> None:
         counter = self._by_status.get(status)
@@ -130,8 +132,27 @@ class WorkerMetrics:
         self._epsilon.set(row.spent or 0.0)
         self.federation.duration.observe(row.took_s)
 
+    def trace(self, tracer: "Tracer") -> None:
+        """Count the spans of this one."""
+        self.registry.register(_SpanCollector(tracer))
+
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self.registry)
+
+
+class _SpanCollector(Collector):
+    """What became of spans; nothing where tracing is off."""
+
+    def __init__(self, tracer: "Tracer") -> None:
+        self._exporter = tracer.exporter
+
+    def collect(self) -> Iterator[Metric]:
+        if self._exporter is not None:
+            sent, dropped = self._exporter.sent, self._exporter.dropped
+            yield CounterMetricFamily("constellation_trace_spans_sent", "Spans that the collector took", sent)
+            yield CounterMetricFamily(
+                "constellation_trace_spans_dropped", "Spans lost to a full queue, or to the collector", dropped
+            )
 
 
 class _StateCollector(Collector):

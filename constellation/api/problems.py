@@ -34,10 +34,22 @@ def exception_handlers(service: Service) -> ExceptionHandlersMap:
 
     def on_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
         service.metrics.problem(Problem.code)
-        _log.error("unexpected error", exc_info=error, extra={"request_id": request.scope["state"]["request_id"]})
+        _log.error("unexpected error", exc_info=error, extra=_whose(service, request))
         return _respond(request, Problem("an unexpected error; the log has it under this request id"), {})
 
     return {Problem: on_problem, HTTPException: on_framework, Exception: on_unexpected}
+
+
+def _whose(service: Service, request: AnyRequest) -> dict[str, str]:
+    """What a line about a request says of it."""
+    state = request.scope["state"]
+    device_id = state["device_id"]
+    said = {"request_id": service.hiding.request_id(state["request_id"], device_id)}
+    if trace_id := state["trace"].trace_id:
+        said["trace_id"] = trace_id
+    if device_id:
+        said["device"] = service.hiding.device(device_id)
+    return said
 
 
 def _headers(request: AnyRequest, problem: Problem) -> dict[str, str]:

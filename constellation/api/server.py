@@ -23,10 +23,12 @@ from litestar.types import ASGIApp
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
+from constellation.api.hiding import Hiding, hiding
 from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
+from constellation.api.tracing import tracing
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
 from constellation.shard import Shard
@@ -41,7 +43,8 @@ _log = logging.getLogger(__name__)
 
 def serve(settings: Settings, codebook: Codebook) -> int:
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
-    configure_logging()
+    hidden = hiding(settings.log_key_file)
+    configure_logging(settings.log_level, hidden)
     api_socket = _bind(settings, "port")
     metrics_socket = _bind(settings, "metrics_port")
     started_at = time.perf_counter()
@@ -50,20 +53,25 @@ def serve(settings: Settings, codebook: Codebook) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, codebook, api_socket, metrics_socket))
+        return uvloop.run(_run(settings, codebook, hidden, api_socket, metrics_socket))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
-    keeper = await open_keeper(settings)
-    try:
-        service = Service(settings, Shard(settings, codebook=codebook), codebook, keeper=keeper)
-        service.url = _url(api_socket) if settings.public_url == AUTO else settings.public_url
-        await _serve(service, api_socket, metrics_socket)
-    finally:
-        await keeper.close()
+async def _run(
+    settings: Settings, codebook: Codebook, hidden: Hiding, api_socket: socket.socket, metrics_socket: socket.socket
+) -> int:
+    endpoint, sample = settings.otlp_endpoint, settings.trace_sample
+    async with tracing(endpoint, sample, hidden, "constellation", settings.shard_id) as tracer:
+        keeper = await open_keeper(settings, report=tracer.report)
+        try:
+            shard = Shard(settings, codebook=codebook)
+            service = Service(settings, shard, codebook, keeper=keeper, tracer=tracer, hiding=hidden)
+            service.url = _url(api_socket) if settings.public_url == AUTO else settings.public_url
+            await _serve(service, api_socket, metrics_socket)
+        finally:
+            await keeper.close()
     _log.info("stopped")
     return 1 if service.broken else 0
 

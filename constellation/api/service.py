@@ -11,9 +11,11 @@ from typing import Literal
 
 from constellation import limits
 from constellation.api.access_log import AccessLog
+from constellation.api.hiding import Hiding
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
 from constellation.api.slot_map import alone
+from constellation.api.tracing import Tracer
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
@@ -49,19 +51,23 @@ class Service:
         codebook: Codebook,
         clock: Callable[[], float] = time.time,
         keeper: Keeper | None = None,
+        tracer: Tracer | None = None,
+        hiding: Hiding | None = None,
     ) -> None:
         self.settings = settings
         self.shard = shard
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
+        self.tracer = tracer or Tracer()
+        self.hiding = hiding or Hiding()
         self.url = f"http://{settings.host}:{settings.port}"
         self.federation = Federation()
         self.map = alone(settings.shard_id, settings.region)
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)
-        self.access_log = AccessLog() if settings.access_log else None
+        self.access_log = AccessLog(self.hiding) if settings.access_log else None
         self.in_flight: Callable[[], int] = lambda: 0
         """Requests accepted and not answered yet, those that wait for their first turn of the loop included."""
         self.on_failure: Callable[[], None] = lambda: None
