@@ -39,7 +39,7 @@ class Recorded(NamedTuple):
 
 
 class Exporter:
-    """`put` is for one thread and never waits; `start` and `stop` own the thread that sends."""
+    """`put` is for one thread and never waits; `start` and `stop` own the one that sends."""
 
     def __init__(
         self, endpoint: str, resource: Mapping[str, str], queue_len_max: int = limits.SPAN_QUEUE_LEN_MAX
@@ -79,10 +79,11 @@ class Exporter:
 
     def _run(self) -> None:
         while not self._stopping.wait(limits.TRACES_SENT_EVERY_S):
-            self._send_queued()
-        self._send_queued()
+            self.send_queued()
+        self.send_queued()
 
-    def _send_queued(self) -> None:
+    def send_queued(self) -> None:
+        """For the thread alone, or for whoever did not start it."""
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), limits.SPANS_PER_REQUEST_MAX))]
             why = self._send(self._encoded(batch))
