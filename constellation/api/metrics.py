@@ -6,6 +6,7 @@ shard knows is read from it at the time of a scrape. The names are fixed (docs/a
 now and falls when a household is forgotten.
 """
 
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
@@ -176,6 +177,9 @@ class _StateCollector(Collector):
         yield self._gauge("global_version", "The shard's version", stats.global_version)
         yield self._gauge("index_patterns", "Patterns in the similarity index", stats.patterns_served)
         yield self._gauge("index_lists", "Lists of the similarity index", stats.index_lists)
+        settings = service.settings
+        yield self._gauge("devices_max", "Devices that the shard takes at most", settings.max_devices)
+        yield self._gauge("patterns_max", "Patterns that the shard takes at most", settings.max_patterns)
         yield self._gauge("content_items", "Content items known", stats.content_items)
         yield self._gauge("resident_bytes", "Memory of the shard's columns", stats.bytes_resident)
         yield self._gauge("in_flight_requests", "Requests accepted and not answered yet", service.in_flight())
@@ -193,6 +197,10 @@ class _StateCollector(Collector):
         if measures is None:
             return
         yield self._gauge("journal_bytes", "Size of the journal's records", measures.journal_bytes)
+        settings = self._service.settings
+        yield self._gauge("journal_bytes_max", "Size at which syncs are refused", settings.journal_max_bytes)
+        free = shutil.disk_usage(settings.data_dir).free
+        yield self._gauge("data_free_bytes", "Free space where journal and snapshot are", free)
         yield self._gauge("journal_commit_seconds", "Time of the last commit", measures.commit_s)
         yield self._gauge("journal_commit_max_seconds", "Longest commit since the start", measures.commit_s_max)
         yield self._gauge("backlog_records", "Journal records not in the database yet", measures.backlog_records)
