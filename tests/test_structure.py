@@ -205,5 +205,5 @@ def tracked_files() -> list[Path]:
 
 
 def _is_mirror_of_a_part(folder: str) -> bool:
-    """The folders below tests/ mirror those of the code; the map names tests/ once."""
-    return folder.startswith("tests/")
+    """The folders below tests/ mirror those of the code, those below deploy/ are in a map of their own."""
+    return folder.startswith(("tests/", "deploy/"))
