@@ -30,7 +30,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
     ):
         wait_for(lambda: client.get("/health/ready").status_code == 200, 60)
         assert client.post("/api/v1/sync", json=body(pattern())).status_code == 200
-        assert client.post("/api/v1/sync", json={}).status_code == 400
+        assert client.post("/api/v1/sync", json={}).status_code == 422
         told = httpx.get(shard.metrics_url).text + httpx.get(worker).text
     return frozenset(SAMPLE.findall(told))
 
