@@ -109,10 +109,11 @@ class WorkerMetrics:
         self._abandoned = Counter(
             "constellation_federation_abandoned", "Federation rounds that published nothing", registry=self.registry
         )
-        self._shards = Gauge(
+        shards = Gauge(
             "constellation_federation_shards", "Shards that the last round asked, and those in its result", ["what"],
             registry=self.registry,
         )  # fmt: skip
+        self._expected, self._reported = shards.labels("expected"), shards.labels("reported")
         self._epsilon = self._gauge(
             "constellation_federation_epsilon", "Privacy that all rounds of the window have cost; 0 without noise"
         )
@@ -124,8 +125,8 @@ class WorkerMetrics:
         )
 
     def ended(self, row: "RoundRow") -> None:
-        self._shards.labels("expected").set(row.expected)
-        self._shards.labels("reported").set(row.reported)
+        self._expected.set(row.expected)
+        self._reported.set(row.reported)
         if row.state != "published":
             self._abandoned.inc()
             return

@@ -65,7 +65,8 @@ def test_value_that_has_no_default_is_asked_for(missing: str) -> None:
 
 
 def test_settings_exist_and_take_what_is_set(objects: list[dict[str, Any]]) -> None:
-    for (_, container), kind in zip(pods(objects), (Settings, WorkerSettings), strict=True):
+    kinds: tuple[type[Settings], type[WorkerSettings]] = (Settings, WorkerSettings)
+    for (_, container), kind in zip(pods(objects), kinds, strict=True):
         for variable in container["env"]:
             name, value = variable["name"], variable.get("value", "")
             if not name.startswith("CONSTELLATION_"):
