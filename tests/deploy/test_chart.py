@@ -26,7 +26,8 @@ ALL = LEAST | {
     },
     "tracing": {"endpoint": "http://collector:4318", "sample": 0.5},
 }
-VARIABLES = {kind: {option.variable: option for option in config.options(kind)} for kind in (Settings, WorkerSettings)}
+VARIABLES = [{option.variable: option for option in config.options(kind)} for kind in (Settings, WorkerSettings)]
+"""Of shards and of workers, as `pods` tells them."""
 
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,13 +66,12 @@ def test_value_that_has_no_default_is_asked_for(missing: str) -> None:
 
 
 def test_settings_exist_and_take_what_is_set(objects: list[dict[str, Any]]) -> None:
-    kinds: tuple[type[Settings], type[WorkerSettings]] = (Settings, WorkerSettings)
-    for (_, container), kind in zip(pods(objects), kinds, strict=True):
+    for (_, container), variables in zip(pods(objects), VARIABLES, strict=True):
         for variable in container["env"]:
             name, value = variable["name"], variable.get("value", "")
             if not name.startswith("CONSTELLATION_"):
                 continue
-            option = VARIABLES[kind].get(name)
+            option = variables.get(name)
             assert option is not None, name
             if "$(" not in value:
                 config._convert(option, value, name, strict=False)
