@@ -58,7 +58,7 @@ format: $(VENV)/.dev  ## make the format and the imports right
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install --editable '.[test]'
+	build/constraints/bin/python -m pip --quiet install --editable '.[test,deploy]'
 	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
