@@ -37,7 +37,7 @@ WORKDIR /home/constellation
 # Journal, snapshot and embedded database; with CONSTELLATION_DATABASE_URL without the last.
 VOLUME /home/constellation/data
 ENV CONSTELLATION_HOST=0.0.0.0 CONSTELLATION_SHARING=aggregates CONSTELLATION_DATA_DIR=/home/constellation/data
-EXPOSE 8080 9090
+EXPOSE 8080 9090 50051
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=300s --interval=10s --timeout=3s \
     CMD ["/opt/constellation/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/ready', timeout=2)"]

@@ -1,7 +1,7 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo demo-federation test soak soak-histories bench bench-full gates check-deploy lint format constraints clean
+.PHONY: help run demo demo-federation test soak soak-histories bench bench-full gates check-deploy lint format protobuf constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -54,6 +54,9 @@ lint: $(VENV)/.dev  ## format, lint and types
 format: $(VENV)/.dev  ## make the format and the imports right
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+protobuf: $(VENV)/.dev  ## make the Python of the gRPC contract again
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. constellation/api/grpc/sync.proto
 
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints

@@ -33,7 +33,7 @@ SAMPLE = 0.01
 COST_MAX = 1.05
 SYNCS_PER_TURN = 200
 """Two of them are traced at 1%; what a second brings to a shard, and spans are sent once a second."""
-STEPS = 7
+STEPS = 6
 COLLECTOR = """
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -4,6 +4,7 @@ Raised anywhere below the API, turned into problem+json (RFC 9457) or its gRPC t
 A detail says which field, what came and what was expected. Programmer errors are not here: they assert.
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -36,10 +37,28 @@ class Malformed(Problem):
     status, code = 400, "malformed"
 
 
+class Unauthenticated(Problem):
+    """No token, or one that is not, not yet or no longer good. `error` as RFC 6750 names it, if there was a token."""
+
+    status, code = 401, "unauthenticated"
+
+    def __init__(self, detail: str, *, error: str | None = None) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
 class Forbidden(Problem):
     """What this caller, or with these settings nobody, may have."""
 
     status, code = 403, "forbidden"
+
+
+class MissingScope(Forbidden):
+    """The token is good, and has none of the `scopes` that the call needs."""
+
+    def __init__(self, detail: str, *, scopes: Iterable[str]) -> None:
+        super().__init__(detail)
+        self.scopes = sorted(scopes)
 
 
 class NotFound(Problem):

@@ -24,6 +24,7 @@ for a long one (`python -m bench upload`)."""
 # One answer.
 SIMILAR_MAX = 100
 TRENDING_MAX = 50
+CONTENT_PER_PULL_MAX = 100
 INTERESTS_MAX = 3
 BEST_KNOWN_COUNT_CAP = 1_000
 WEIGHT_COUNT_CAP = 1_000
@@ -51,6 +52,14 @@ EXPIRE_EVERY_S = 600
 IN_FLIGHT_MAX = 512
 BODY_READ_S_MAX = 15
 KEEP_ALIVE_S_MAX = 75
+CALLS_MAX = 4_096
+"""Of gRPC at once, open streams among them."""
+STREAMS_MAX = 2_048
+STREAM_IDLE_S_MAX = 1_200
+CALLS_END_S_MAX = 1
+"""When the port closes, for those that are not answered by then."""
+HEALTH_LOOK_S = 0.25
+"""How soon who watches the health of gRPC hears of a change."""
 REQUEST_ID_CHARS_MAX = 64
 DRAIN_S_MAX = 20
 DRAIN_ANNOUNCED_S_MIN = 1
@@ -71,6 +80,13 @@ TRACES_SENT_LAST_S_MAX = 3.0
 """At a stop: what a collector has not taken by then is lost, and counted."""
 
 assert SPANS_PER_REQUEST_MAX <= SPAN_QUEUE_LEN_MAX
+# The page.
+HISTORY_LEN = 600
+"""Seconds."""
+LISTENERS_MAX = 64
+EVENTS_QUEUED_MAX = 30
+"""For one listener: 20 s of them, about."""
+ROUNDS_SHOWN = 12
 
 # Training a codebook.
 SAMPLE_MAX = 10_000
@@ -80,6 +96,8 @@ SAMPLED_PER_TURN = 2_000
 
 # Durability.
 FLUSH_EVERY_S = 1.0
+FILES_LOOKED_AT_EVERY_S = 2.0
+"""Keys, revocations and certificates; a look that finds nothing new costs microseconds, in a thread."""
 FLUSH_RETRY_S_MAX = 15.0
 FLUSH_PATTERNS_MAX = 1_000
 FLUSH_TITLES_MAX = 200
@@ -100,7 +118,8 @@ assert COMPRESSED_BODY_BYTES_MAX <= BODY_BYTES_MAX <= ZSTD_WINDOW_BYTES_MAX
 assert SIMILAR_MAX + PATTERNS_PER_DEVICE_MAX < 1_000
 assert SAMPLED_PER_TURN <= SAMPLE_MAX <= SAMPLE_ROWS_DRAWN
 assert DRAIN_ANNOUNCED_S_MIN + BODY_READ_S_MAX < DRAIN_S_MAX
-assert NEXT_SYNC_AFTER_S + NEXT_SYNC_WITHIN_S <= ACTIVE_WINDOW_S
+assert NEXT_SYNC_AFTER_S + NEXT_SYNC_WITHIN_S <= ACTIVE_WINDOW_S < STREAM_IDLE_S_MAX
+assert IN_FLIGHT_MAX + STREAMS_MAX < CALLS_MAX
 
 # Replies that tell what changed.
 FREED_ROWS_KEPT = 4_096

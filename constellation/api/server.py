@@ -1,4 +1,4 @@
-"""One process from start to end: warm, take the storage, open both ports, load, serve until a signal, drain, stop.
+"""One process from start to end: warm, take the storage, open the ports, load, serve until a signal, drain, stop.
 
 The ports are bound first, so that a taken one fails at once, and listen once everything is warm: who connects earlier
 is refused, and nobody waits for a compiler. While the shard is loaded, readiness says so. A second signal ends the
@@ -12,9 +12,11 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import uvicorn
 import uvloop
@@ -23,6 +25,8 @@ from litestar.types import ASGIApp
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
+from constellation.api.grpc import door
+from constellation.api.grpc.calls import Calls
 from constellation.api.hiding import Hiding, hiding
 from constellation.api.keeping import load
 from constellation.api.log import configure_logging
@@ -31,6 +35,7 @@ from constellation.api.service import STORAGE, Service
 from constellation.api.tracing import tracing
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
+from constellation.identity import Identity, Tls
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
@@ -41,71 +46,85 @@ GC_THRESHOLDS = (10_000, 20, 50)
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, codebook: Codebook) -> int:
+def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None) -> int:
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
     hidden = hiding(settings.log_key_file)
     configure_logging(settings.log_level, hidden)
-    api_socket = _bind(settings, "port")
-    metrics_socket = _bind(settings, "metrics_port")
+    ports = _Ports(_bind(settings, "port"), _bind(settings, "grpc_port"), _bind(settings, "metrics_port"))
     started_at = time.perf_counter()
     warm()
     rehearse(settings)
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, codebook, hidden, api_socket, metrics_socket))
+        return uvloop.run(_run(settings, codebook, hidden, identity, tls, ports))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
 
 
+class _Ports(NamedTuple):
+    """Bound, so that nobody else gets them."""
+
+    api: socket.socket
+    grpc: socket.socket
+    metrics: socket.socket
+
+
 async def _run(
-    settings: Settings, codebook: Codebook, hidden: Hiding, api_socket: socket.socket, metrics_socket: socket.socket
+    settings: Settings, codebook: Codebook, hidden: Hiding, identity: Identity, tls: Tls | None, ports: _Ports
 ) -> int:
     endpoint, sample = settings.otlp_endpoint, settings.trace_sample
     async with tracing(endpoint, sample, hidden, "constellation", settings.shard_id) as tracer:
         keeper = await open_keeper(settings, report=tracer.report)
         try:
             shard = Shard(settings, codebook=codebook)
-            service = Service(settings, shard, codebook, keeper=keeper, tracer=tracer, hiding=hidden)
-            service.url = _url(api_socket) if settings.public_url == AUTO else settings.public_url
-            await _serve(service, api_socket, metrics_socket)
+            service = Service(
+                settings, shard, codebook, keeper=keeper, tracer=tracer, hiding=hidden, identity=identity, tls=tls
+            )
+            service.url = _url(ports.api, tls) if settings.public_url == AUTO else settings.public_url
+            service.grpc_address = door.address_of(ports.grpc)
+            await _serve(service, ports)
         finally:
             await keeper.close()
     _log.info("stopped")
     return 1 if service.broken else 0
 
 
-async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
-    api = _Server(create_app(service))
-    metrics = _Server(create_metrics_app(service))
-    service.in_flight = lambda: len(api.server_state.tasks)
-    async with running(service), asyncio.TaskGroup() as group:
+async def _serve(service: Service, ports: _Ports) -> None:
+    tls = service.tls
+    api = _Server(create_app(service), tls.context if tls else None)
+    metrics = _Server(create_metrics_app(service), tls.context_without_clients if tls else None)
+    async with running(service), door.opened(service, ports.grpc) as calls, asyncio.TaskGroup() as group:
+        service.in_flight = lambda: len(api.server_state.tasks) - len(service.live) + calls.in_flight
         stopping = _watch_signals((api, metrics))
+        if tls or service.identity.required:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
         service.on_failure = stopping.set
-        group.create_task(api.serve(sockets=[api_socket]))
-        group.create_task(metrics.serve(sockets=[metrics_socket]))
+        group.create_task(api.serve(sockets=[ports.api]))
+        group.create_task(metrics.serve(sockets=[ports.metrics]))
         await _started(api, metrics)
-        loading = group.create_task(_load(service, metrics_socket))
+        loading = group.create_task(_load(service, ports))
         await stopping.wait()
         loading.cancel()
-        await _drain(service)
+        await _drain(service, calls)
         api.should_exit = metrics.should_exit = True
 
 
-async def _load(service: Service, metrics_socket: socket.socket) -> None:
+async def _load(service: Service, ports: _Ports) -> None:
     try:
         await load(service)
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         service.fail(STORAGE, str(error))
         return
-    _announce(service, metrics_socket)
+    _announce(service, ports)
 
 
-async def _drain(service: Service) -> None:
+async def _drain(service: Service, calls: Calls) -> None:
     """Not ready, for long enough that a proxy sees it; then until nothing is in flight, within the maximum."""
     service.drain()
+    calls.close_streams()
     _log.info("draining", extra={"in_flight": service.in_flight()})
     began_at = time.monotonic()
     await asyncio.sleep(limits.DRAIN_ANNOUNCED_S_MIN)
@@ -117,7 +136,7 @@ async def _drain(service: Service) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: this process drains before it stops listening."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -131,6 +150,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=limits.KEEP_ALIVE_S_MAX,
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=(lambda *_: context) if context else None,
             )
         )
 
@@ -159,12 +179,13 @@ async def _started(*servers: _Server) -> None:
         await asyncio.sleep(0.005)
 
 
-def _announce(service: Service, metrics_socket: socket.socket) -> None:
-    metrics_url = f"{_url(metrics_socket)}/metrics"
-    fields = {"url": service.url, "metrics_url": metrics_url, "pid": os.getpid(), "version": __version__}
-    _log.info("listening", extra=fields)
+def _announce(service: Service, ports: _Ports) -> None:
+    metrics_url = f"{_url(ports.metrics, service.tls)}/metrics"
+    fields = {"url": service.url, "metrics_url": metrics_url, "grpc": service.grpc_address, "pid": os.getpid()}
+    _log.info("listening", extra={**fields, "version": __version__})
     # For people, and for whoever started this with port 0.
-    print(f"listening on {service.url}\nmetrics on {metrics_url}", flush=True)
+    print(f"listening on {service.url}\nmetrics on {metrics_url}\ngrpc on {service.grpc_address}")
+    print(f"the page is {service.url}/", flush=True)
 
 
 def _bind(settings: Settings, setting: str) -> socket.socket:
@@ -182,6 +203,6 @@ def _bind(settings: Settings, setting: str) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: Tls | None) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

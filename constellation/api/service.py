@@ -14,11 +14,13 @@ from constellation.api.access_log import AccessLog
 from constellation.api.hiding import Hiding
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
+from constellation.api.page.listeners import Live
 from constellation.api.slot_map import alone
 from constellation.api.tracing import Tracer
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
+from constellation.identity import Identity, Tls, open_identity
 from constellation.model import NextSync, ShardStats
 from constellation.shard import Shard
 from constellation.slots import slot_of
@@ -53,6 +55,8 @@ class Service:
         keeper: Keeper | None = None,
         tracer: Tracer | None = None,
         hiding: Hiding | None = None,
+        identity: Identity | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.settings = settings
         self.shard = shard
@@ -61,15 +65,22 @@ class Service:
         self.keeper: Keeper = keeper or NothingKept()
         self.tracer = tracer or Tracer()
         self.hiding = hiding or Hiding()
+        self.identity = identity or open_identity(settings)
+        self.tls = tls
+        self.files_written = asyncio.Event()
+        """Set when keys, revocations and certificates have to be read again at once."""
         self.url = f"http://{settings.host}:{settings.port}"
+        self.grpc_address = f"{settings.host}:{settings.grpc_port}"
         self.federation = Federation()
         self.map = alone(settings.shard_id, settings.region)
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)
+        self.live = Live()
         self.access_log = AccessLog(self.hiding) if settings.access_log else None
         self.in_flight: Callable[[], int] = lambda: 0
-        """Requests accepted and not answered yet, those that wait for their first turn of the loop included."""
+        """Requests accepted and not answered yet, those that wait for their first turn of the loop included; without
+        those of `live`, which go on until somebody leaves."""
         self.on_failure: Callable[[], None] = lambda: None
         """Called when this process must end, because it may not keep anything any more."""
         self.loop_lag_s = 0.0
@@ -108,8 +119,9 @@ class Service:
         self._closed_by = why
 
     def drain(self) -> None:
-        """Take no new work; what is in flight finishes."""
+        """Take no new work; what is in flight finishes, and what would never do so ends."""
         self._draining = True
+        self.live.end()
 
     def fail(self, part: str, why: str) -> None:
         """A part that syncs need broke: not ready until the process is replaced."""

@@ -6,13 +6,15 @@ from litestar.di import NamedDependency
 
 from constellation import limits
 from constellation.api import parameters
+from constellation.api.access import caller_of
+from constellation.api.accounting import Account
 from constellation.api.body import read_body
+from constellation.api.exchange import exchange
 from constellation.api.form import Form, read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
 from constellation.api.service import NEXT_SYNC, Service
-from constellation.api.tracing import Untraced
 from constellation.errors import (
     InvalidParameter,
     InvalidPattern,
@@ -22,6 +24,7 @@ from constellation.errors import (
     TooManyPatterns,
     WrongShard,
 )
+from constellation.model import Answer, Applied
 from constellation.wire.body import compress
 from constellation.wire.dictionary import NO_DICTIONARY
 from constellation.wire.sync import decode_sync, encode_sync, noise_bytes
@@ -66,32 +69,21 @@ class Version(msgspec.Struct):
 )
 async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     service.admit()
-    state = request.scope["state"]
-    trace: Untraced = state["trace"]
     headers = dict(request.scope["headers"])
     form = read_form(headers)
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     body = await read_body(request.receive, headers, form, service.settings)
-    trace.did("read")
+    account: Account = request.scope["state"]["account"]
+    account.trace.did("read")
     asked = decode_sync(body.content, form.media)
-    state["device_id"] = asked.device_id
-    trace.did("decode")
+    caller_of(request).require_device(asked.device_id)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
-    service.admit_device(asked.device_id)
-    service.admit_change()
-    applied = service.shard.apply(asked, service.clock())
-    # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
-    position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
-    trace.did("apply")
-    answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
-    trace.did("similarity")
-    payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
-    trace.did("encode")
-    await service.keeper.kept(position)
-    trace.did("journal")
-    replied = _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
-    trace.did("compress")
-    return replied
+
+    def encode(answer: Answer, applied: Applied) -> Reply:
+        payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
+        return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
+
+    return await exchange(service, account, asked, options, encode)
 
 
 @get(

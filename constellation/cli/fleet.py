@@ -7,12 +7,16 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from constellation.config import WrongSetting
+
 if TYPE_CHECKING:
     from constellation.fleet.run import Plan
+    from constellation.identity import Issuer
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended before there was anything to sum up, as shells have it."""
@@ -36,6 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--interval", type=number(0.1, 86_400), metavar="SECONDS", help="mean time between two syncs of a TV"
     )
     parser.add_argument("--seed", type=int, default=1, help="of all households (default %(default)s)")
+    parser.add_argument(
+        "--token-key", type=Path, metavar="FILE", help="private key to issue the TVs' tokens with, where shards ask"
+    )
+    parser.add_argument("--audience", default="constellation", metavar="TEXT", help="of those (default %(default)s)")
 
 
 def add_size_options(parser: argparse.ArgumentParser, *, devices: int) -> None:
@@ -58,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         minutes=arguments.minutes,
         interval_s=interval_s,
         seed=arguments.seed,
+        issuer=open_issuer("--token-key", arguments.token_key, arguments.audience) if arguments.token_key else None,
     )
     return run_plan("fleet", plan, Console())
 
@@ -74,6 +83,16 @@ def run_plan(command: str, plan: "Plan", console: Console) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def open_issuer(flag: str, key: Path, audience: str) -> "Issuer":
+    """Raises `WrongSetting`."""
+    from constellation.identity import WrongFile, read_issuer
+
+    try:
+        return read_issuer(key, audience)
+    except WrongFile as error:
+        raise WrongSetting(f"{flag}: {error}") from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -17,7 +17,7 @@ from tests.api.process import Server, serving, wait_for
 DEVICE = "550e8400-e29b-41d4-a716-446655440000"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
-STEPS = ["read", "decode", "apply", "similarity", "encode", "journal", "compress"]
+STEPS = ["read", "decode", "apply", "similarity", "encode", "journal"]
 
 
 class Watched(NamedTuple):
