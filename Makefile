@@ -27,8 +27,8 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest $(BESIDE)
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
-soak: $(VENV)/.dev  ## the fault tests in their long form
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
+soak: $(VENV)/.dev  ## the fault and overload tests in their long form
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/api/test_herd.py tests/api/test_overload.py
 
 soak-histories: $(VENV)/.dev  ## a million histories of syncs; hours
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/client/test_convergence.py

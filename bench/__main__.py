@@ -24,6 +24,7 @@ QUESTIONS = {
     "sync_http": "how many syncs does one process serve, and how soon?",
     "grpc": "how many syncs does one process serve by gRPC, and how soon, beside REST?",
     "identity": "what does a token cost, and what a request that is refused?",
+    "overload": "what is left when everybody comes at once, and what does it cost to refuse?",
     "cursor": "what does a household's day of syncs bring down, and what does it cost to know what changed?",
     "turns": "how long does the event loop stand still at worst?",
     "background": "how long do storage and federation hold the event loop at worst?",

@@ -103,6 +103,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_ttl_days: Annotated[
         int, Meta(description="days without a sync after which a device is forgotten", ge=1, le=3_650)
     ] = 90
+    device_syncs_per_min: Annotated[
+        int, Meta(description="syncs of one device a minute, in the long run", ge=1, le=1_000_000)
+    ] = 120
+    device_burst: Annotated[
+        int, Meta(description="syncs of one device at once, after a quiet while", ge=1, le=1_000_000)
+    ] = 2_000
     quality_threshold: Annotated[float, Meta(description="success rate to be stored", ge=0, le=1)] = 0.7
     serve_threshold: Annotated[float, Meta(description="success rate to be served to others", ge=0, le=1)] = 0.8
     sharing: Annotated[
@@ -125,6 +131,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_compressed_bytes: Annotated[int, Meta(description="largest compressed body", ge=1_024, le=1 << 28)] = (
         limits.COMPRESSED_BODY_BYTES_MAX
     )
+    max_connections: Annotated[
+        int, Meta(description="open connections at most, if the system allows as many files", ge=1, le=1 << 20)
+    ] = 8_192
     access_log: Annotated[bool, Meta(description="one line a request on standard output")] = False
     log_level: LogLevel = "info"
     log_key_file: LogKeyFile = RANDOM

@@ -134,6 +134,12 @@ class Unavailable(Problem):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Unavailable):
+    """The device syncs too often; after `retry_after_s` it may again."""
+
+    status, code = 429, "rate_limited"
+
+
 class ShardFull(Unavailable):
     """No room for a new device, or for these patterns or content."""
 
@@ -141,7 +147,7 @@ class ShardFull(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """Too much work is in flight."""
+    """Too much work is in flight, or the request waited longer than it may."""
 
     code = "overloaded"
 

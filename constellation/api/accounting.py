@@ -28,6 +28,9 @@ class RequestIds:
         """What the caller sent, if it is sane, else one of our own."""
         if sent is not None and _SANE_ID.fullmatch(sent):
             return sent
+        return self.new()
+
+    def new(self) -> bytes:
         return f"{self._prefix}{next(self._numbers):08x}".encode()
 
 
@@ -36,12 +39,12 @@ class Account:
 
     __slots__ = ("bytes_in", "bytes_out", "device_id", "request_id", "started_at", "status", "trace")
 
-    def __init__(self, request_id: bytes, trace: Untraced) -> None:
+    def __init__(self, request_id: bytes, trace: Untraced, started_at: float | None = None) -> None:
         self.request_id = request_id
         self.trace = trace
         self.device_id = b""
         """Of a sync, once it is read."""
-        self.started_at = time.perf_counter()
+        self.started_at = time.perf_counter() if started_at is None else started_at
         self.bytes_in = 0
         self.bytes_out = 0
         self.status = CLIENT_GONE

@@ -2,7 +2,6 @@
 
 from litestar import Litestar, get
 from litestar.di import NamedDependency, Provide
-from litestar.types import ASGIApp
 
 from constellation.api import access, codebooks, content, devices, dictionaries, health, openapi, shards, sync, trending
 from constellation.api.edge import Edge
@@ -53,17 +52,17 @@ async def metrics(service: NamedDependency[Service]) -> Reply:
     return Reply(service.metrics.text(), CONTENT_TYPE)
 
 
-def create_app(service: Service) -> ASGIApp:
+def create_app(service: Service) -> Edge:
     """The application of the API port."""
     return _create(service, *HANDLERS, metrics)
 
 
-def create_metrics_app(service: Service) -> ASGIApp:
+def create_metrics_app(service: Service) -> Edge:
     """The application of the metrics port: one page, readiness for who has no certificate, and the same errors."""
     return _create(service, metrics, health.live, health.ready)
 
 
-def _create(service: Service, *handlers: object) -> ASGIApp:
+def _create(service: Service, *handlers: object) -> Edge:
     allowed: dict[tuple[str, str], Allowed] = {}
     app = Litestar(
         route_handlers=handlers,  # type: ignore[arg-type]

@@ -58,7 +58,9 @@ async def _guard(service: Service, part: str, work: Coroutine[None, None, None])
 
 async def _maintain(service: Service) -> None:
     while True:
+        began_s = time.thread_time()
         more = service.shard.maintain()
+        service.admission.spare_s += time.thread_time() - began_s
         # One step of at most LOOP_TURN_MS_MAX, then every request that has come is answered before the next one.
         await asyncio.sleep(0 if more else limits.MAINTAIN_EVERY_MS / 1e3)
 
@@ -95,8 +97,11 @@ async def _watch_files(service: Service) -> None:
 
 async def _watch_lag(service: Service) -> None:
     while True:
-        due_at = time.perf_counter() + _LAG_SAMPLE_S
+        began_at, began_s = time.perf_counter(), time.thread_time()
         await asyncio.sleep(_LAG_SAMPLE_S)
-        service.loop_lag_s = max(0.0, time.perf_counter() - due_at)
+        elapsed_s, worked_s = time.perf_counter() - began_at, time.thread_time() - began_s
+        service.loop_lag_s = max(0.0, elapsed_s - _LAG_SAMPLE_S)
         service.loop_lag_s_max = max(service.loop_lag_s_max, service.loop_lag_s)
         service.live.lag_s_max = max(service.live.lag_s_max, service.loop_lag_s)
+        if service.opened.is_set():  # loading works as hard as it can
+            service.admission.sample(elapsed_s, worked_s, service.loop_lag_s)

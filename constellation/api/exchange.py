@@ -20,13 +20,18 @@ async def exchange(
     options: SyncOptions,
     encode: Callable[[Answer, Applied], Encoded],
 ) -> Encoded:
-    """The reply, once what it tells is kept. Raises what `admit_device`, `admit_change`, `apply` and `kept` raise."""
+    """The reply, once what it tells is kept.
+
+    Raises what `admit_device`, `admit_change`, `charge`, `apply` and `kept` raise.
+    """
     trace = account.trace
     account.device_id = asked.device_id
     trace.did("decode")
     service.admit_device(asked.device_id)
     service.admit_change()
-    applied = service.shard.apply(asked, service.clock())
+    now = service.clock()
+    service.shard.charge(asked.device_id, now)
+    applied = service.shard.apply(asked, now)
     # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
     position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
     trace.did("apply")

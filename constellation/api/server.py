@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -20,11 +21,12 @@ from typing import NamedTuple
 
 import uvicorn
 import uvloop
-from litestar.types import ASGIApp
 
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
+from constellation.api.connections import PATIENCE, Connections, Patience, protocol
+from constellation.api.edge import Edge
 from constellation.api.grpc import door
 from constellation.api.grpc.calls import Calls
 from constellation.api.hiding import Hiding, hiding
@@ -93,8 +95,10 @@ async def _run(
 
 async def _serve(service: Service, ports: _Ports) -> None:
     tls = service.tls
-    api = _Server(create_app(service), tls.context if tls else None)
-    metrics = _Server(create_metrics_app(service), tls.context_without_clients if tls else None)
+    api = Server(service, create_app(service), _connections_max(service.settings), tls.context if tls else None)
+    metrics_context = tls.context_without_clients if tls else None
+    metrics = Server(service, create_metrics_app(service), limits.METRICS_CONNECTIONS_MAX, metrics_context)
+    service.connections = lambda: len(api.connections)
     async with running(service), door.opened(service, ports.grpc) as calls, asyncio.TaskGroup() as group:
         service.in_flight = lambda: len(api.server_state.tasks) - len(service.live) + calls.in_flight
         stopping = _watch_signals((api, metrics))
@@ -133,15 +137,23 @@ async def _drain(service: Service, calls: Calls) -> None:
     _log.info("drained", extra={"in_flight": service.in_flight()})
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: this process drains before it stops listening."""
+class Server(uvicorn.Server):
+    """uvicorn with our connections, and without its signal handling: this process drains before it stops listening."""
 
-    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        edge: Edge,
+        connections_max: int,
+        context: ssl.SSLContext | None = None,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self.connections = Connections(service, edge, connections_max, patience)
         super().__init__(
             uvicorn.Config(
-                app,
+                edge,
                 loop="none",
-                http="httptools",
+                http=protocol(self.connections),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -154,12 +166,19 @@ class _Server(uvicorn.Server):
             )
         )
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        watching = asyncio.create_task(self.connections.watch())
+        try:
+            await super().serve(sockets)
+        finally:
+            watching.cancel()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
+def _watch_signals(servers: tuple[Server, ...]) -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; a second one ends everything at once."""
     stopping = asyncio.Event()
 
@@ -174,7 +193,7 @@ def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
     return stopping
 
 
-async def _started(*servers: _Server) -> None:
+async def _started(*servers: Server) -> None:
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
 
@@ -188,12 +207,28 @@ def _announce(service: Service, ports: _Ports) -> None:
     print(f"the page is {service.url}/", flush=True)
 
 
+def _connections_max(settings: Settings) -> int:
+    """As many as is set, or as the system lets this process have, with files enough for all else."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.max_connections + limits.FILES_RESERVED
+    files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), most))
+    if files < wanted:
+        _log.warning(
+            "fewer connections than set",
+            extra={"open_files_max": most, "connections_max": files - limits.FILES_RESERVED},
+        )
+        return max(1, files - limits.FILES_RESERVED)
+    return settings.max_connections
+
+
 def _bind(settings: Settings, setting: str) -> socket.socket:
     port: int = getattr(settings, setting)
     try:
         family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SEND_BUFFER_BYTES)  # of those it accepts, too
         bound.bind((settings.host, port))
     except OSError as error:
         flag = "--" + setting.replace("_", "-")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from constellation import limits
 from constellation.api.access_log import AccessLog
+from constellation.api.admission import Admission
 from constellation.api.hiding import Hiding
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
@@ -19,9 +20,9 @@ from constellation.api.slot_map import alone
 from constellation.api.tracing import Tracer
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
+from constellation.errors import Draining, Moving, NotReady, Unavailable, WrongShard
 from constellation.identity import Identity, Tls, open_identity
-from constellation.model import NextSync, ShardStats
+from constellation.model import ShardStats
 from constellation.shard import Shard
 from constellation.slots import slot_of
 from constellation.storage.keeper import Keeper, NothingKept
@@ -81,6 +82,9 @@ class Service:
         self.in_flight: Callable[[], int] = lambda: 0
         """Requests accepted and not answered yet, those that wait for their first turn of the loop included; without
         those of `live`, which go on until somebody leaves."""
+        self.connections: Callable[[], int] = lambda: 0
+        """Open ones of the API port."""
+        self.admission = Admission(lambda: self.in_flight())
         self.on_failure: Callable[[], None] = lambda: None
         """Called when this process must end, because it may not keep anything any more."""
         self.loop_lag_s = 0.0
@@ -131,13 +135,13 @@ class Service:
 
     def refusal(self) -> Unavailable | None:
         """Why this process is not ready, or None when it is."""
+        retry_after_s = self.admission.jittered(limits.RETRY_AFTER_S)  # all devices hear it
         if self._draining:
-            return Draining("this process is stopping", retry_after_s=limits.RETRY_AFTER_S)
+            return Draining("this process is stopping", retry_after_s=retry_after_s)
         if self._broken:
-            parts = ", ".join(sorted(self._broken))
-            return NotReady(f"out of order: {parts}", retry_after_s=limits.RETRY_AFTER_S)
+            return NotReady(f"out of order: {', '.join(sorted(self._broken))}", retry_after_s=retry_after_s)
         if not self.opened.is_set():
-            return self._closed_by("the shard is still loading", retry_after_s=limits.RETRY_AFTER_S)
+            return self._closed_by("the shard is still loading", retry_after_s=retry_after_s)
         return None
 
     def admit(self) -> None:
@@ -145,10 +149,8 @@ class Service:
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        if self.in_flight() > limits.IN_FLIGHT_MAX:
-            raise Overloaded(
-                f"more than {limits.IN_FLIGHT_MAX} requests are in flight", retry_after_s=limits.RETRY_AFTER_S
-            )
+        if self.admission.queued > limits.IN_FLIGHT_MAX:
+            raise self.admission.overloaded(f"more than {limits.IN_FLIGHT_MAX} requests are in flight")
 
     def admit_device(self, device_id: bytes) -> None:
         """Raises `WrongShard` for a device whose slot another shard has, `Moving` while it is on its way there.
@@ -177,7 +179,3 @@ class Service:
 
     def stats(self) -> ShardStats:
         return self.shard.stats(self.clock())
-
-
-NEXT_SYNC = NextSync(after_s=limits.NEXT_SYNC_AFTER_S, within_s=limits.NEXT_SYNC_WITHIN_S)
-"""When a device comes back; the spread over `within_s` keeps a million TVs from coming at once."""

@@ -14,11 +14,12 @@ from constellation.api.form import Form, read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
-from constellation.api.service import NEXT_SYNC, Service
+from constellation.api.service import Service
 from constellation.errors import (
     InvalidParameter,
     InvalidPattern,
     Moving,
+    RateLimited,
     SequenceConflict,
     ShardFull,
     TooManyPatterns,
@@ -51,6 +52,7 @@ class Version(msgspec.Struct):
             parameters.EMBEDDING,
             parameters.CODEBOOK,
             parameters.DEVICE_HEADER,
+            parameters.DEADLINE,
             *parameters.CODINGS,
         ),
         headers=("Vary", "Content-Encoding"),
@@ -62,6 +64,7 @@ class Version(msgspec.Struct):
             InvalidPattern,
             TooManyPatterns,
             InvalidParameter,
+            RateLimited,
             ShardFull,
             *ADMISSION,
         ),
@@ -80,7 +83,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     _check_device(headers.get(b"x-device-id"), asked.device_id)
 
     def encode(answer: Answer, applied: Applied) -> Reply:
-        payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
+        payload = encode_sync(answer, applied, service.admission.next_sync, form.reply_media, options.embedding)
         return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
 
     return await exchange(service, account, asked, options, encode)

@@ -5,6 +5,7 @@ clock, no randomness in what is decided: the same state, delta and time give the
 Called by `api`, one call at a time; no method waits.
 """
 
+import math
 import secrets
 from collections.abc import Generator, Iterator
 
@@ -13,7 +14,7 @@ import numpy as np
 from constellation.codebook import Codebook, default_codebook
 from constellation.config import Settings
 from constellation.digest import answer_digest
-from constellation.errors import SequenceConflict, ShardFull
+from constellation.errors import RateLimited, SequenceConflict, ShardFull
 from constellation.limits import DAY_S, EXPIRED_PER_STEP_MAX, RETRY_AFTER_S, SEEN_EVERY_S
 from constellation.model import (
     Accepted,
@@ -73,6 +74,7 @@ class Shard:
         self._restoring = Restoring(tables, self._tombstones, settings.serve_threshold)
         self._federating = Federating(settings, tables, codebook or default_codebook())
         self._moving = Moving(settings, tables, self._tombstones, self._taking, self._restoring, self._federating)
+        self._syncs_per_s, self._burst = settings.device_syncs_per_min / 60, settings.device_burst
         self._ttl_s = settings.device_ttl_days * DAY_S
         self._version = self._started_at = self._version_at(now)
         self._expired_to = 0
@@ -83,6 +85,21 @@ class Shard:
     def global_version(self) -> int:
         """Strictly increasing with every change; the microsecond of the last one where the clock allows."""
         return self._version
+
+    def charge(self, device_id: bytes, now: float) -> None:
+        """Count one more sync of the device. Raises RateLimited if there were too many, and then counts none.
+
+        Nothing of it is written down. One that is not known costs no memory, and is not held to anything here.
+        """
+        device = self._devices.find(device_id)
+        if device < 0:
+            return
+        wait_s = self._devices.spend(device, now, self._syncs_per_s, self._burst)
+        if wait_s:
+            raise RateLimited(
+                f"more than {self._burst} syncs at once, or {self._syncs_per_s * 60:g} a minute",
+                retry_after_s=math.ceil(wait_s),
+            )
 
     def apply(self, request: SyncRequest, now: float) -> Applied:
         """Take a delta in. Raises ShardFull and SequenceConflict, with nothing changed."""

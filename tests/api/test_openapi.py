@@ -150,9 +150,9 @@ def test_sync_is_described_with_its_parameters_types_and_problems(document: Any)
     sync = document["paths"]["/api/v1/sync"]["post"]
     assert {"similar", "trending", "embedding", "codebook", "X-Device-Id"} <= {p["name"] for p in sync["parameters"]}
     assert "application/msgpack" in sync["requestBody"]["content"]
-    assert set(sync["responses"]) == {"200", "307", "400", "403", "409", "413", "415", "422", "500", "503"}
+    assert set(sync["responses"]) == {"200", "307", "400", "403", "409", "413", "415", "422", "429", "500", "503"}
     assert set(sync["responses"]["200"]["content"]) == {"application/json", "application/msgpack"}
-    assert "Retry-After" in sync["responses"]["503"]["headers"]
+    assert all("Retry-After" in sync["responses"][status]["headers"] for status in ("429", "503"))
 
 
 def test_live_is_described_as_it_is_answered(document: Any, client: httpx.Client) -> None:

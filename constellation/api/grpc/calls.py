@@ -122,6 +122,7 @@ class Calls:
             yield account
         finally:
             self.in_flight -= 1
+            self._service.admission.answered(account.status)
             account.close(self._service, METHOD, path, path, is_sync=True)
 
     @contextmanager

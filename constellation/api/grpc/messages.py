@@ -13,7 +13,6 @@ from msgspec.structs import asdict
 
 from constellation import limits
 from constellation.api.grpc import sync_pb2 as pb
-from constellation.api.service import NEXT_SYNC
 from constellation.errors import InvalidParameter, Malformed
 from constellation.model import (
     VERSION_MAX,
@@ -22,6 +21,7 @@ from constellation.model import (
     ContentItem,
     Context,
     EmbeddingFormat,
+    NextSync,
     ReplyFormat,
     SyncOptions,
     SyncRequest,
@@ -63,18 +63,22 @@ def decode_pull(message: bytes) -> Asked:
     return Asked(request, options, pull.content_ids)
 
 
-def push_reply(answer: Answer, applied: Applied, embedding: ReplyFormat) -> pb.PushReply:
+def push_reply(answer: Answer, applied: Applied, next_sync: NextSync, embedding: ReplyFormat) -> pb.PushReply:
     """The answer to a push; compact if the answer is quantised."""
     reply = pb.PushReply(
-        accepted=pb.Accepted(**asdict(applied.accepted)), last_sequence=applied.last_sequence, next_sync=_NEXT_SYNC
+        accepted=pb.Accepted(**asdict(applied.accepted)),
+        last_sequence=applied.last_sequence,
+        next_sync=pb.NextSync(**asdict(next_sync)),
     )
     _write_global(getattr(reply, "global"), answer, embedding)  # a word that Python keeps for itself
     return reply
 
 
-def pull_reply(answer: Answer, applied: Applied, embedding: ReplyFormat, titles: Sequence[ContentItem]) -> pb.PullReply:
+def pull_reply(
+    answer: Answer, applied: Applied, next_sync: NextSync, embedding: ReplyFormat, titles: Sequence[ContentItem]
+) -> pb.PullReply:
     """The answer to a pull."""
-    reply = pb.PullReply(last_sequence=applied.last_sequence, next_sync=_NEXT_SYNC)
+    reply = pb.PullReply(last_sequence=applied.last_sequence, next_sync=pb.NextSync(**asdict(next_sync)))
     _write_global(getattr(reply, "global"), answer, embedding)
     for title in titles:
         written = reply.content.add(
@@ -105,7 +109,6 @@ _LEN_MAX = {
     "patterns_updated": limits.CHANGED_PER_DELTA_MAX,
     "patterns_removed": limits.CHANGED_PER_DELTA_MAX,
 }
-_NEXT_SYNC = pb.NextSync(after_s=NEXT_SYNC.after_s, within_s=NEXT_SYNC.within_s)
 
 
 def _parse(kind: type[Parsed], message: bytes) -> Parsed:

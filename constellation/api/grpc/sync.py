@@ -40,7 +40,7 @@ class _Sync:
         titles = [self._title(content_id, place) for place, content_id in enumerate(asked.content_ids)]
 
         def encode(answer: Answer, applied: Applied) -> Message:
-            return pull_reply(answer, applied, asked.options.embedding, titles)
+            return pull_reply(answer, applied, self._service.admission.next_sync, asked.options.embedding, titles)
 
         return await exchange(self._service, account, asked.request, asked.options, encode)
 
@@ -62,7 +62,7 @@ class _Sync:
         caller.require_device(asked.request.device_id)
 
         def encode(answer: Answer, applied: Applied) -> pb.PushReply:
-            return push_reply(answer, applied, asked.options.embedding)
+            return push_reply(answer, applied, self._service.admission.next_sync, asked.options.embedding)
 
         return await exchange(self._service, account, asked.request, asked.options, encode)
 
