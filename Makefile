@@ -1,7 +1,7 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo demo-federation test soak soak-histories bench bench-full gates lint format protobuf constraints clean
+.PHONY: help run demo demo-federation test soak soak-histories bench bench-full gates check-deploy lint format protobuf constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -42,6 +42,10 @@ bench-full: $(VENV)/.dev  ## the same at 1,000,000 patterns
 gates: $(VENV)/.dev  ## the numbers that do not depend on the machine's speed, small; fails if one is missed
 	$(VENV)/bin/python -m bench --gates
 
+check-deploy: $(VENV)/.dev  ## deploy/ with tools of its own: hadolint, Helm's library, the schema of compose files
+	$(INSTALL) '.[test,deploy]'
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/python -m pytest tests/deploy
+
 lint: $(VENV)/.dev  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -57,7 +61,7 @@ protobuf: $(VENV)/.dev  ## make the Python of the gRPC contract again
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install --editable '.[test]'
+	build/constraints/bin/python -m pip --quiet install --editable '.[test,deploy]'
 	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

@@ -36,6 +36,7 @@ QUESTIONS = {
     "federation": "what does a round of 100 shards cost, and how true is it?",
     "privacy": "what does the noise of a private round leave of its prototypes?",
     "robustness": "how far do devices that collude move a prototype, and what a region watches?",
+    "tracing": "what do traces cost a sync?",
     "memory": "how many bytes do a pattern and a device take?",
 }
 """Its module in this package -> what it asks."""
