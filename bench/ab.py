@@ -1,7 +1,7 @@
 """`python -m bench ab COMMIT`: is this checkout slower than a commit, and does it do more work?
 
-The commit's service is taken from git into build/ab/ and measured by turns with the one that lies here, by the probes of
-this checkout (`bench.probes`, `bench.paired`). Exits 1 if something takes more than 15% longer, or works more than that.
+The commit's service is taken from git into build/ab/ and measured by turns with the one that lies here, by the probes
+of this checkout (`bench.probes`, `bench.paired`). Exits 1 if something takes 15% longer, or does that much more.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import paired, probes
-from bench.plan import Note
 from bench.report import Row, Section, Target, Yardstick, print_section
 from bench.work import count, work_rows
 
@@ -29,7 +28,7 @@ class NoCommit(Exception):
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench ab", description="This checkout against a commit.")
     parser.add_argument("commit", help="as git takes it: a hash, a branch, HEAD~1")
-    parser.add_argument("--pairs", type=int, default=2 * paired.PAIRS, metavar="N", help="default %(default)s")
+    parser.add_argument("--pairs", type=int, default=paired.PAIRS, metavar="N", help="default %(default)s")
     parser.add_argument("--patterns", type=int, default=probes.PATTERNS, metavar="N", help="default %(default)s")
     asked = parser.parse_args(arguments)
     console = Console()
@@ -52,7 +51,7 @@ def compared(base: Path, other: Path, name: str, patterns: int, pairs: int) -> S
         before, now = (count(build, names) for build in builds)
     found = paired.compare(base, other, names, patterns, pairs)
     rows = [time_row(row, name) for row in found.compared] + work_rows(now, before, name)
-    notes = [str(Note(f"not compared: {why}")) for why in found.unable]
+    notes = [f"not compared: {why}" for why in found.unable]
     return Section("ab", f"is this slower than {name}?", rows, notes, 0.0)
 
 
@@ -84,6 +83,14 @@ def checked_out(commit: str) -> Path:
     if kernels.exists() and _sources(kernels) == _sources(ROOT / "kernels"):
         shutil.rmtree(kernels)
     return directory
+
+
+def last_change(path: Path) -> str:
+    """The commit that touched a file last. Raises `NoCommit`."""
+    commit = _git("log", "-1", "--format=%H", "--", str(path)).decode().strip()
+    if not commit:
+        raise NoCommit(f"{path.name} is in no commit that is here")
+    return commit
 
 
 def _sources(directory: Path) -> dict[str, bytes]:

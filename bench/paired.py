@@ -24,12 +24,15 @@ from bench.probing import Ask, Told
 LOSS = 1.15
 """A build that takes so many times as long has lost."""
 ALARM = 1.10
-"""Where the median must be for that, as a loss of 15% is not always measured as one; the bound below must be half way."""
+"""Where the median must be for that, as a loss of 15% is not always measured as one; its interval is above BOUND."""
 BOUND = 1.05
 CONFIDENCE = 0.99
 RESAMPLES = 2_000
-PAIRS = 15
-BLOCK_S = 0.008
+PAIRS = 100
+AGAIN = 4
+"""So many times the pairs for what looks slower."""
+BLOCK_S = 0.002
+"""Short: most blocks are over before the machine turns to something else."""
 CALIBRATED_OPERATIONS = 3
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -134,21 +137,21 @@ class Comparison(NamedTuple):
 
 
 def compare(base: Path, other: Path, probes: Iterable[str], patterns: int, pairs: int = PAIRS) -> Comparison:
-    """All of these probes; those that look slower twice, the second time with three times the pairs."""
+    """All of these probes; those that look slower twice, the second time with more pairs."""
     first = _measure(base, other, list(probes), patterns, pairs)
     suspects = [found.probe for found in first.compared if found.ratio >= BOUND]
     if not suspects:
         return first
-    again = {found.probe: found for found in _measure(base, other, suspects, patterns, 3 * pairs).compared}
+    again = {found.probe: found for found in _measure(base, other, suspects, patterns, AGAIN * pairs).compared}
     return Comparison([again.get(found.probe, found) for found in first.compared], first.unable)
 
 
 def _measure(base: Path, other: Path, probes: Sequence[str], patterns: int, pairs: int) -> Comparison:
     comparison = Comparison([], [])
-    with built(base, other, patterns=patterns) as builds:
+    with built(base, other, patterns=patterns) as (one, two):
         for probe in tracked(probes, "by turns", len(probes)):
             try:
-                comparison.compared.append(pair_up(*(Side(build, probe) for build in builds), pairs))
+                comparison.compared.append(pair_up(Side(one, probe), Side(two, probe), pairs))
             except Unable as why:
                 comparison.unable.append(str(why))
     return comparison

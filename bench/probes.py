@@ -233,9 +233,7 @@ class Probes:
 
         def count(i: int) -> int:
             sign = 1 if i % 2 == 0 else -1
-            contribute(
-                totals, starts, rows, *columns, limits.WEIGHT_COUNT_CAP, BOUNDS["patterns"].samples, sign
-            )
+            contribute(totals, starts, rows, *columns, limits.WEIGHT_COUNT_CAP, BOUNDS["patterns"].samples, sign)
             return 0
 
         return count

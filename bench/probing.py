@@ -19,7 +19,7 @@ from unittest.mock import patch
 import msgspec
 
 from bench.probes import Operation, Probes
-from constellation.shard import similarity
+from kernels import lists
 from kernels.warm import warm
 
 COUNTED_OPERATIONS = 3
@@ -120,7 +120,7 @@ def _counting_bytecodes(work: Counter[str]) -> Iterator[None]:
 @contextmanager
 def _counting_rows(work: Counter[str]) -> Iterator[None]:
     """What searches are allowed to look at: rows by sketch, and rows by all their dimensions."""
-    search = similarity.lists.search
+    search = lists.search
 
     def counting(*arguments: Any) -> Any:
         *_, rows, scored = arguments
@@ -128,7 +128,7 @@ def _counting_rows(work: Counter[str]) -> Iterator[None]:
         work["rows scored"] += scored
         return search(*arguments)
 
-    with patch.object(similarity.lists, "search", counting):
+    with patch.object(lists, "search", counting):
         yield
 
 

@@ -35,6 +35,10 @@ class Server:
             raise
         self.ready_s = time.perf_counter() - began_at
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def kill(self) -> None:
         """kill -9."""
         self._child.kill()

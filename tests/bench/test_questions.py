@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
+from bench import questions
 from bench.plan import Plan
 from bench.report import Row, Section, at_least, at_most, describe_machine
 
 
 @functools.cache
 def tiny_section(question: str) -> Section:
-    return command.ask(question, Plan.tiny())
+    return questions.ask(question, Plan.tiny())
 
 
-@pytest.mark.parametrize("question", command.QUESTIONS)
+@pytest.mark.parametrize("question", questions.QUESTIONS)
 def test_question_is_answered_with_quality_and_yardstick(question: str) -> None:
     section = tiny_section(question)
     assert section.rows
@@ -35,8 +36,8 @@ def test_similarity_is_exact_when_every_list_is_scanned() -> None:
 
 
 def test_gated_questions_are_those_that_have_gates() -> None:
-    gated = {name for name in command.QUESTIONS if any(row.gate for row in tiny_section(name).rows)}
-    assert gated == set(command.GATED)
+    gated = {name for name in questions.QUESTIONS if any(row.gate for row in tiny_section(name).rows)}
+    assert gated == set(questions.GATED)
 
 
 def test_run_is_printed_and_saved_with_its_machine(
