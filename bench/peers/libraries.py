@@ -1,4 +1,4 @@
-"""Libraries and databases that search vectors, beside the shard's index: same vectors and questions, one thread each."""
+"""Libraries and databases that search vectors, beside the shard's index: same vectors and questions, one thread."""
 
 import json
 import tempfile
@@ -69,7 +69,7 @@ def _ours(codes: Codes, queries: Codes, truths: Rows) -> Found:
         building.measure(add, row)
     for query in queries[: len(queries) // 4]:
         index.search(query, K)
-    found = [searching.measure(index.search, query, K)[0] for query in queries]
+    found = [searching.measure(index.search, query, K)[0].astype(np.int64) for query in queries]
     for row in range(len(codes), len(both)):
         adding.measure(add, row)
     return Found(_recall(found, truths), building.mean, searching, adding)

@@ -1,7 +1,7 @@
 """A library or database that searches vectors, on the same ones: run by `environment.run`, in its own environment.
 
-`searching.py NAME DIRECTORY` reads vectors.npy (n, 384) float32 of unit length and queries.npy, builds, asks for the 100
-nearest of each query, one at a time on one thread, adds some vectors one at a time, and writes NAME.json.
+`searching.py NAME DIRECTORY` reads vectors.npy (n, 384) float32 of unit length and queries.npy, builds, asks for the
+100 nearest of each query, one at a time on one thread, adds some vectors one at a time, and writes NAME.json.
 """
 
 import json
@@ -32,8 +32,14 @@ class Peer(NamedTuple):
 def usearch(vectors: Vectors, _: Path) -> Peer:
     from usearch.index import Index
 
-    sizes = {"connectivity": CONNECTIVITY, "expansion_add": EXPANSION_ADD, "expansion_search": EXPANSION}
-    index = Index(ndim=vectors.shape[1], metric="cos", dtype="f32", **sizes)
+    index = Index(
+        ndim=vectors.shape[1],
+        metric="cos",
+        dtype="f32",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD,
+        expansion_search=EXPANSION,
+    )
     index.add(np.arange(len(vectors)), vectors, threads=1)
     return Peer(lambda query: index.search(query, K, threads=1).keys, lambda i, v: index.add(i, v, threads=1))
 

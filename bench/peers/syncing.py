@@ -45,7 +45,8 @@ CREATE EXTENSION vector;
 CREATE SEQUENCE versions;
 CREATE TABLE trends (content_id text PRIMARY KEY, samples bigint NOT NULL);
 CREATE TABLE patterns (device_id uuid, id uuid, embedding vector({DIM}) NOT NULL,
-    success_rate double precision NOT NULL, sample_count integer NOT NULL, context jsonb NOT NULL, created_at bigint NOT NULL, updated_at bigint NOT NULL,
+    success_rate double precision NOT NULL, sample_count integer NOT NULL, context jsonb NOT NULL,
+    created_at bigint NOT NULL, updated_at bigint NOT NULL,
     PRIMARY KEY (device_id, id));
 """
 _INDEX = (
