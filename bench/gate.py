@@ -80,7 +80,7 @@ def measured() -> Baselines:
         ratios = {
             name: paired.pair_up(_yardstick(build, name), Side(build, name), paired.PAIRS).ratio for name in names
         }
-    return Baselines(_machine(), _python(), ratios, work)
+    return Baselines(_machine(), python_version(), ratios, work)
 
 
 def judged(now: Baselines, before: Baselines) -> Section:
@@ -141,5 +141,5 @@ def _machine() -> str:
     return describe_machine().split(",")[0]
 
 
-def _python() -> str:
+def python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
