@@ -16,7 +16,7 @@ import numpy as np
 import uvloop
 
 from bench import sync_http, workload
-from bench.generator import Connection, Load, connected, run_open_loop
+from bench.generator import Load, connected, run_open_loop
 from bench.plan import Answers, Note, Plan, tracked
 from bench.report import Row, Yardstick, at_most
 from bench.served import Server, on_disk, serving
@@ -68,20 +68,16 @@ async def _live(plan: Plan, server: Server, windows: int, seconds: float) -> lis
     own = [deque(map(bytes, households.ids[households.rows_of(number)])) for number in range(len(households))]
     async with connected(server.url, sync_http.CONNECTIONS) as connections:
         await sync_http.fill(connections, sync_http.first_posts(households, rng))
-        syncs = _syncs(Tellers(households, own, part), rng)
-        return [await _window(connections, syncs, seconds, server, rng) for _ in tracked(range(windows), "enduring")]
+    syncs = _syncs(Tellers(households, own, part), rng)
+    return [await _window(syncs, seconds, server, rng) for _ in tracked(range(windows), "enduring")]
 
 
-async def _window(
-    connections: list[Connection],
-    syncs: Iterator[SyncRequest],
-    seconds: float,
-    server: Server,
-    rng: np.random.Generator,
-) -> Window:
+async def _window(syncs: Iterator[SyncRequest], seconds: float, server: Server, rng: np.random.Generator) -> Window:
+    """Connections are made anew for each: a server closes those that are idle while requests are made."""
     requests = [sync_http.post(next(syncs)) for _ in range(max(1, round(RATE_PER_S * seconds)))]
     dues_s = np.cumsum(rng.exponential(1 / RATE_PER_S, len(requests))).tolist()
-    load = await run_open_loop(connections, requests, dues_s)
+    async with connected(server.url, sync_http.CONNECTIONS) as connections:
+        load = await run_open_loop(connections, requests, dues_s)
     return Window(load, resident_mib(server.pid))
 
 

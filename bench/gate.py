@@ -80,7 +80,7 @@ def measured() -> Baselines:
         ratios = {
             name: paired.pair_up(_yardstick(build, name), Side(build, name), paired.PAIRS).ratio for name in names
         }
-    return Baselines(_machine(), python_version(), ratios, work)
+    return Baselines(machine(), python_version(), ratios, work)
 
 
 def judged(now: Baselines, before: Baselines) -> Section:
@@ -137,7 +137,7 @@ def _plan() -> Plan:
     return Plan(patterns=min(PATTERNS_MAX, len(library.known.vectors) * workload.PATTERNS_A_FILM), peers=False)
 
 
-def _machine() -> str:
+def machine() -> str:
     return describe_machine().split(",")[0]
 
 

@@ -27,6 +27,7 @@ from constellation.wire.body import compress, decompress
 from constellation.wire.dictionary import newest
 from constellation.wire.media import Media
 from constellation.wire.reply import decode_reply, encode_delta
+from kernels.warm import warm
 
 PATH = "/api/v1/sync?embedding=i8&similar=100&trending=50"
 WAIT_S = 2.0, 6.0
@@ -44,6 +45,13 @@ HEADERS = {
 def _add_options(parser: Any) -> None:
     parser.add_argument("--token-key", default="", help="private key to issue the TVs' tokens with, where shards ask")
     parser.add_argument("--audience", default="constellation", help="of the tokens")
+
+
+@events.init.add_listener
+def _prepare(**_: Any) -> None:
+    """Before the first user, who would hold up all others meanwhile."""
+    _world()
+    warm()
 
 
 class Tv(FastHttpUser):

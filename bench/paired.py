@@ -60,9 +60,9 @@ class Build:
         return msgspec.json.decode(self._line(), type=Told)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        with self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
 
     def _line(self) -> bytes:
         assert self._process.stdout is not None

@@ -51,12 +51,12 @@ def main() -> None:
         _say(sorted(probes.operations))
         for line in sys.stdin.buffer:
             ask = msgspec.json.decode(line, type=Ask)
-            _say(_answer(probes.operations[ask.probe], numbers[ask.probe], ask.operations))
+            _say(answer(probes.operations[ask.probe], numbers[ask.probe], ask.operations))
     finally:
         probes.close()
 
 
-def _answer(operation: Operation, numbers: Iterator[int], operations: int) -> Told:
+def answer(operation: Operation, numbers: Iterator[int], operations: int) -> Told:
     """An operation that this build cannot do is told, not raised: the other build may have changed what it calls."""
     try:
         return Told(cpu_s=_timed(operation, numbers, operations)) if operations else Told(work=_counted(operation))

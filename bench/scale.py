@@ -39,6 +39,8 @@ P99_MS_MAX = 10.0
 MEMORY_GIB_MAX = 18.0
 WINDOW_S = 20.0
 SUSTAINED_S = 60.0
+SUSTAINED_PER_S_MAX = 1_500
+"""Requests are prepared for so many, with no connection open meanwhile: a server closes those that are idle."""
 CONNECTIONS = 32
 NOTHING_SHARE, UPDATES_SHARE = 0.7, 0.2
 GIB = 2**30
@@ -105,7 +107,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure(plan: Plan, scale: Scale, directory: Path) -> Measured:
-    more = int(scale.rate * scale.minutes * 60) + int(sync_http.BUILT_PER_S * SUSTAINED_S)
+    more = int(scale.rate * scale.minutes * 60) + 2 * int(SUSTAINED_PER_S_MAX * SUSTAINED_S)
     settings = msgspec.structs.replace(millions.room_for(scale.size, more), data_dir=str(directory))
     began_at = time.perf_counter()
     # In a child, so that what filling took is given back before the server starts.
@@ -131,13 +133,14 @@ async def _live(plan: Plan, scale: Scale, server: Server, directory: Path, fille
     rng = plan.rng("scale")
     syncs = _syncs(scale, workload.load_library(plan.patterns, plan.seed).known, rng)
     before, windows, sent_bytes = _used(server, directory), [], 0
-    async with connected(server.url, CONNECTIONS) as connections:
-        for _ in tracked(range(max(1, round(scale.minutes * 60 / WINDOW_S))), "at its share"):
-            requests = [sync_http.post(next(syncs)) for _ in range(max(1, round(scale.rate * WINDOW_S)))]
-            sent_bytes += sum(map(len, requests))
+    for _ in tracked(range(max(1, round(scale.minutes * 60 / WINDOW_S))), "at its share"):
+        requests = [sync_http.post(next(syncs)) for _ in range(max(1, round(scale.rate * WINDOW_S)))]
+        sent_bytes += sum(map(len, requests))
+        async with connected(server.url, CONNECTIONS) as connections:
             windows.append(await _window(connections, requests, scale.rate, rng))
-        stats, after = _stats(server), _used(server, directory)
-        closing = [sync_http.post(next(syncs)) for _ in range(int(sync_http.BUILT_PER_S * SUSTAINED_S) // 2)]
+    stats, after = _stats(server), _used(server, directory)
+    closing = [sync_http.post(next(syncs)) for _ in range(int(SUSTAINED_PER_S_MAX * SUSTAINED_S))]
+    async with connected(server.url, CONNECTIONS) as connections:
         sustained = await run_closed_loop(connections, closing, SUSTAINED_S)
     received = sum(len(window.last.body) for window in windows if window.last)
     loaded_s = server.logged("loaded")["seconds"]

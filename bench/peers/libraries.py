@@ -50,7 +50,7 @@ def measure(plan: Plan) -> Answers:
                 yield from _rows(name, _told(Path(directory, f"{name}.json"), truths, plan.patterns), ours)
             except NotInstalled as why:
                 yield Note(f"{name} is not measured: {why}")
-    yield Note("graphs: 16 neighbours, expansion 96 to build, 160 to search; float32, but for LanceDB's 8-bit scalars")
+    yield Note("graphs: 16 neighbours, expansion 96 to build, 160 to search; float32; LanceDB 8-bit scalars, rescored")
     yield Note(
         "added one by one: Constellation with all its upkeep; LanceDB appends to a table and searches what is new"
     )

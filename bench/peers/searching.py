@@ -77,7 +77,7 @@ def lancedb(vectors: Vectors, directory: Path) -> Peer:
     table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ", m=CONNECTIVITY)
 
     def search(query: Vectors) -> Any:
-        asked = table.search(query).distance_type("cosine").nprobes(20).ef(EXPANSION).refine_factor(2)
+        asked = table.search(query).distance_type("cosine").nprobes(20).ef(2 * K).refine_factor(2)
         return asked.limit(K).select(["id"]).to_arrow()["id"].to_numpy()
 
     return Peer(search, lambda i, v: table.add(rows([i], v[None])))

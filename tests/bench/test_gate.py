@@ -3,6 +3,7 @@
 Builds are copies of the service with a line added, measured by turns as `bench ab` and `bench gate` do it.
 """
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from bench import gate, paired
-from bench.ab import ROOT, compared, time_row
+from bench.ab import ROOT, time_row
 from bench.gate import Baselines
-from bench.paired import Compared, built
+from bench.paired import Compared, Comparison, built
 from bench.probes import YARDSTICKS
+from bench.probing import answer
 from bench.report import missed_gates
 from bench.work import count, work_rows
 
@@ -52,32 +54,37 @@ def build_with(directory: Path, module: str, added: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    changes = {"slowed": ("shard/shard.py", SLOWED), "looks at more": ("shard/similarity.py", LOOKS_AT_MORE)}
-    return {name: build_with(tmp_path_factory.mktemp("build"), *change) for name, change in changes.items()}
+def slowed(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """This checkout by turns with a copy that is slower."""
+    build = build_with(tmp_path_factory.mktemp("slowed"), "shard/shard.py", SLOWED)
+    return paired.compare(ROOT, build, (ANSWER, STORE), PATTERNS)
 
 
-def test_slowed_build_is_found_by_turns_and_what_is_as_it_was_is_not(builds: dict[str, Path]) -> None:
-    probes = ANSWER, SEARCH, STORE
-    found = {row.probe: row for row in paired.compare(ROOT, builds["slowed"], probes, PATTERNS).compared}
-    assert found[ANSWER].lost, found[ANSWER]
-    assert not found[SEARCH].lost and not found[STORE].lost, found
+def test_slowed_build_is_found_by_turns_and_what_is_as_it_was_is_not(slowed: Comparison) -> None:
+    found = {row.probe: row for row in slowed.compared}
+    assert found[ANSWER].lost, found
+    assert not found[STORE].lost, found
+    assert len(slowed.lost) == 1 and slowed.lost[0].startswith(ANSWER)
 
 
-def test_build_that_does_more_is_found_by_its_work_alone(builds: dict[str, Path]) -> None:
-    with built(ROOT, builds["looks at more"], ROOT, patterns=PATTERNS) as (one, more, same):
-        before, now, again = (count(build, [SEARCH, STORE]) for build in (one, more, same))
+def test_build_that_does_more_is_found_by_its_work_alone(tmp_path: Path) -> None:
+    more = build_with(tmp_path, "shard/similarity.py", LOOKS_AT_MORE)
+    with built(ROOT, more, patterns=PATTERNS) as (one, other):
+        before, now, again = count(one, [SEARCH, STORE]), count(other, [SEARCH, STORE]), count(one, [STORE])
+        probes = set(one.probes)
     assert [row.name for row in work_rows(now, before, "before") if row.missed_gate] == [f"{SEARCH}: rows looked at"]
+    assert before[STORE]["bytecodes"] == now[STORE]["bytecodes"] and before[STORE]["bytes made"] > 1_000
     assert [row.name for row in work_rows(again, before, "before") if row.missed_gate] == []
-    assert before[STORE]["bytecodes"] == again[STORE]["bytecodes"]
-    assert before[STORE]["bytes made"] > 1_000
+    baselines = msgspec.json.decode(gate.BASELINES.read_bytes(), type=Baselines)
+    assert baselines.ratios.keys() == baselines.work.keys() == probes - set(YARDSTICKS)
 
 
-def test_probe_that_a_build_cannot_do_is_told_and_fails_nothing(tmp_path: Path) -> None:
-    broken = build_with(tmp_path, "shard/shard.py", "\n\ndel Shard.answer\n")
-    section = compared(broken, ROOT, "before", PATTERNS, pairs=2)
-    assert any("AttributeError" in note and ANSWER in note for note in section.notes)
-    assert SEARCH in {row.name for row in section.rows}
+def test_probe_that_a_build_cannot_do_is_told() -> None:
+    def operation(number: int) -> int:
+        raise AttributeError("answer")
+
+    for operations in (0, 3):
+        assert answer(operation, itertools.count(), operations).failure == "AttributeError: answer"
 
 
 @pytest.mark.parametrize(
@@ -98,23 +105,22 @@ def test_loss_is_told_from_noise(ratios: list[float], lost: bool) -> None:
     assert time_row(found, "before").missed_gate == lost
 
 
-def test_committed_baselines_know_every_probe() -> None:
-    baselines = msgspec.json.decode(gate.BASELINES.read_bytes(), type=Baselines)
-    with built(ROOT, patterns=PATTERNS) as (build,):
-        assert baselines.ratios.keys() | set(YARDSTICKS) == set(build.probes)
-    assert baselines.work.keys() == baselines.ratios.keys()
+def test_ratio_that_looks_worse_is_decided_by_turns(monkeypatch: pytest.MonkeyPatch, slowed: Comparison) -> None:
+    asked: list[list[str]] = []
 
+    def compare(base: Path, other: Path, probes: list[str], patterns: int) -> Comparison:
+        asked.append(probes)
+        return slowed
 
-def test_ratio_that_looks_worse_is_decided_by_turns(monkeypatch: pytest.MonkeyPatch, builds: dict[str, Path]) -> None:
-    """The baselines are of a commit that was as fast as this checkout; what is measured here is slowed."""
-    monkeypatch.setattr(gate.probes, "PATTERNS", PATTERNS)
     monkeypatch.setattr(gate.ab, "checked_out", lambda commit: ROOT)
-    before = Baselines("this machine", gate.python_version(), {ANSWER: 1.0, SEARCH: 1.0}, {})
-    now = msgspec.structs.replace(before, ratios={ANSWER: 1.3, SEARCH: 1.02})
-    monkeypatch.setattr(gate.ab, "ROOT", builds["slowed"])
+    monkeypatch.setattr(paired, "compare", compare)
+    before = Baselines(gate.machine(), gate.python_version(), {ANSWER: 1.0, STORE: 1.0, SEARCH: 1.0}, {})
+    now = msgspec.structs.replace(before, ratios={ANSWER: 1.3, STORE: 1.3, SEARCH: 1.02})
     assert missed_gates([gate.judged(now, before)]) == [f"speed: {ANSWER}"]
-    monkeypatch.setattr(gate.ab, "ROOT", ROOT)
-    assert missed_gates([gate.judged(now, before)]) == []
+    elsewhere = msgspec.structs.replace(before, machine="another machine")
+    assert missed_gates([gate.judged(before, elsewhere)]) == [f"speed: {ANSWER}"]
+    assert missed_gates([gate.judged(before, before)]) == []
+    assert asked == [[ANSWER, STORE], [ANSWER, STORE, SEARCH]]
 
 
 def test_without_a_commit_only_what_no_machine_explains_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
