@@ -250,7 +250,7 @@ def _size_rows(scale: Scale, measured: Measured) -> Answers:
         target=at_most(MEMORY_GIB_MAX),
     )
     yield _row("memory of PostgreSQL", measured.after.database_bytes / GIB, "GiB", "proportional share", None)
-    for place in ("postgres", "journal.db", "snapshot"):
+    for place in ("postgres", "journal", "snapshot"):
         found = sum(of for name, of in measured.after.disk.items() if name.startswith(place))
         yield _row(f"on disk: {place}", found / GIB, "GiB", "after the load", None)
     ready = f"{measured.loaded_s:.0f} s of it to load"

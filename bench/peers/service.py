@@ -19,7 +19,6 @@ from pydantic import BaseModel, Field
 
 POOL = 16
 SIMILAR, TRENDING = 100, 50
-EF_SEARCH = 200
 QUALITY_MIN, SERVED_MIN = 0.7, 0.8
 
 Vector = npt.NDArray[np.float32]
@@ -97,7 +96,6 @@ async def ready() -> dict[str, str]:
 
 async def _prepare(connection: Any) -> None:
     await connection.set_type_codec("vector", schema="public", encoder=_encode, decoder=_decode, format="binary")
-    await connection.execute(f"SET hnsw.ef_search = {EF_SEARCH}")
 
 
 async def _take(connection: Any, body: Sync) -> tuple[dict[str, int], int]:

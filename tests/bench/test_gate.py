@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench import gate, paired
+from bench import ab, gate, paired
 from bench.ab import ROOT, time_row
 from bench.gate import Baselines
 from bench.paired import Compared, Comparison, built
@@ -112,7 +112,7 @@ def test_ratio_that_looks_worse_is_decided_by_turns(monkeypatch: pytest.MonkeyPa
         asked.append(probes)
         return slowed
 
-    monkeypatch.setattr(gate.ab, "checked_out", lambda commit: ROOT)
+    monkeypatch.setattr(ab, "checked_out", lambda commit: ROOT)
     monkeypatch.setattr(paired, "compare", compare)
     before = Baselines(gate.machine(), gate.python_version(), {ANSWER: 1.0, STORE: 1.0, SEARCH: 1.0}, {})
     now = msgspec.structs.replace(before, ratios={ANSWER: 1.3, STORE: 1.3, SEARCH: 1.02})
@@ -125,9 +125,9 @@ def test_ratio_that_looks_worse_is_decided_by_turns(monkeypatch: pytest.MonkeyPa
 
 def test_without_a_commit_only_what_no_machine_explains_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(path: Path) -> str:
-        raise gate.ab.NoCommit("git is not installed")
+        raise ab.NoCommit("git is not installed")
 
-    monkeypatch.setattr(gate.ab, "last_change", nothing)
+    monkeypatch.setattr(ab, "last_change", nothing)
     before = Baselines("one machine", gate.python_version(), {ANSWER: 1.0, SEARCH: 1.0}, {})
     now = msgspec.structs.replace(before, machine="another", ratios={ANSWER: 1.3, SEARCH: 2.0})
     section = gate.judged(now, before)
