@@ -67,28 +67,66 @@ def room_for(size: Size, more: int) -> Settings:
     return msgspec.structs.replace(Settings(), max_patterns=patterns, max_devices=size.devices + size.devices // 50)
 
 
-def changes(size: Size, part: Part, rng: np.random.Generator) -> Iterator[Change]:
+def changes(size: Size, part: Part, seed: int) -> Iterator[Change]:
     """All of it, so many devices a change."""
-    for start in range(0, size.devices, DEVICES_A_CHANGE):
-        numbers = np.arange(start, min(start + DEVICES_A_CHANGE, size.devices))
-        change = empty_change(workload.START_S * 1_000_000 + start)
-        change.devices = _devices(numbers)
-        change.patterns = _patterns(size, numbers, part, rng)
-        yield change
+    return (_change(size, part, seed, start) for start in range(0, size.devices, DEVICES_A_CHANGE))
 
 
-def fill(settings: Settings, size: Size, part: Part, rng: np.random.Generator) -> None:
+def _change(size: Size, part: Part, seed: int, start: int) -> Change:
+    """The devices from a number on, a multiple of DEVICES_A_CHANGE; the same each time."""
+    numbers = np.arange(start, min(start + DEVICES_A_CHANGE, size.devices))
+    change = empty_change(workload.START_S * 1_000_000 + start)
+    change.devices = _devices(numbers)
+    change.patterns = _patterns(size, numbers, part, np.random.default_rng([seed, start]))
+    return change
+
+
+def nearest(size: Size, part: Part, seed: int, asked: Numbers, k: int) -> list[set[bytes]]:
+    """Ids of the k patterns of others that are most like the mean of each device's own: an exact scan over everything.
+
+    Every pattern is made again, a change at a time; devices (m,) must have patterns.
+    """
+    queries = np.stack([_mean(size, part, seed, device) for device in asked.tolist()])
+    scores, ids = np.full((len(asked), k), -np.inf), np.zeros((len(asked), k, ID_BYTES), np.uint8)
+    for number, change in enumerate(
+        tracked(changes(size, part, seed), "scanning", -(-size.devices // DEVICES_A_CHANGE))
+    ):
+        found = queries @ _units(change).T
+        for place in np.flatnonzero(asked // DEVICES_A_CHANGE == number).tolist():
+            found[place, (change.patterns.owners == device_ids(asked[place : place + 1])).all(axis=1)] = -np.inf
+        came = np.broadcast_to(change.patterns.patterns.ids, (len(asked), *change.patterns.patterns.ids.shape))
+        all_scores, all_ids = np.concatenate((scores, found), axis=1), np.concatenate((ids, came), axis=1)
+        best = np.argpartition(all_scores, -k, axis=1)[:, -k:]
+        scores = np.take_along_axis(all_scores, best, axis=1)
+        ids = np.take_along_axis(all_ids, best[:, :, None], axis=1)
+    return [{pattern_id.tobytes() for pattern_id in row} for row in ids]
+
+
+def _mean(size: Size, part: Part, seed: int, device: int) -> npt.NDArray[np.float32]:
+    change = _change(size, part, seed, device // DEVICES_A_CHANGE * DEVICES_A_CHANGE)
+    own = (change.patterns.owners == device_ids(np.array([device]))).all(axis=1)
+    batch = change.patterns.patterns
+    mean: npt.NDArray[np.float32] = (batch.rates[own] * batch.counts[own]).astype(np.float32) @ _units(change)[own]
+    return mean
+
+
+def _units(change: Change) -> npt.NDArray[np.float32]:
+    codes = change.patterns.patterns.codes.astype(np.float32)
+    return codes / np.linalg.norm(codes, axis=1, keepdims=True)
+
+
+def fill(settings: Settings, size: Size, part: Part, seed: int) -> None:
     """Bring all of it into the data directory, which is empty: PostgreSQL, journal, snapshot."""
-    asyncio.run(_fill(settings, size, part, rng))
+    asyncio.run(_fill(settings, size, part, seed))
 
 
-async def _fill(settings: Settings, size: Size, part: Part, rng: np.random.Generator) -> None:
+async def _fill(settings: Settings, size: Size, part: Part, seed: int) -> None:
     shard = Shard(settings)
     async with kept.opened(settings) as keeper:
         keeper.begin(shard)
         assert keeper.write_behind is not None
         total = -(-size.devices // DEVICES_A_CHANGE)
-        for change in tracked(changes(size, part, rng), "making devices", total):
+        for change in tracked(changes(size, part, seed), "making devices", total):
             shard.restore(change)
             await keeper.kept(keeper.keep(change))
             await keeper.write_behind.flush()

@@ -32,10 +32,13 @@ from bench.served import Server, serving
 from bench.workload import Part
 from bench.written import save
 from constellation.config import Settings
+from constellation.limits import SIMILAR_MAX
 from constellation.model import SyncRequest
 from kernels.warm import warm
 
 P99_MS_MAX = 10.0
+ASKED = 200
+RECALL_MIN = 0.9
 MEMORY_GIB_MAX = 18.0
 WINDOW_S = 20.0
 SUSTAINED_S = 60.0
@@ -65,18 +68,25 @@ class Used(NamedTuple):
     disk: dict[str, int]
 
 
+class Questions(NamedTuple):
+    """Numbers of devices (m,) that ask, and the ids of the patterns that each should get."""
+
+    devices: millions.Numbers
+    truths: list[set[bytes]]
+
+
 class Measured(NamedTuple):
     """One run: before the load, after it, and what the load saw; `sent_bytes` of all its requests."""
 
     filled_s: float
     ready_s: float
     loaded_s: float
+    recall: float
     before: Used
     after: Used
     windows: list[Load]
     sustained: Load
     sent_bytes: int
-    received_bytes: int
     stats: dict[str, Any]
 
 
@@ -113,15 +123,23 @@ def _measure(plan: Plan, scale: Scale, directory: Path) -> Measured:
     # In a child, so that what filling took is given back before the server starts.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
         child.submit(_fill, settings, plan, scale.size).result()
-    filled_s = time.perf_counter() - began_at
+        filled_s = time.perf_counter() - began_at
+        asked = plan.rng("asked").choice(scale.active, min(ASKED, scale.active), replace=False)
+        truths = child.submit(_truths, plan, scale.size, asked).result()
     with serving(*_options(settings)) as server:
-        return uvloop.run(_live(plan, scale, server, directory, filled_s))
+        return uvloop.run(_live(plan, scale, server, directory, filled_s, Questions(asked, truths)))
 
 
 def _fill(settings: Settings, plan: Plan, size: Size) -> None:
     """Runs in the child."""
     warm()
-    millions.fill(settings, size, workload.load_library(plan.patterns, plan.seed).known, plan.rng("millions"))
+    millions.fill(settings, size, workload.load_library(plan.patterns, plan.seed).known, plan.seed)
+
+
+def _truths(plan: Plan, size: Size, asked: millions.Numbers) -> list[set[bytes]]:
+    """Runs in the child."""
+    part = workload.load_library(plan.patterns, plan.seed).known
+    return millions.nearest(size, part, plan.seed, asked, SIMILAR_MAX)
 
 
 def _options(settings: Settings) -> list[str]:
@@ -129,9 +147,12 @@ def _options(settings: Settings) -> list[str]:
     return ["--storage=postgres", f"--data-dir={settings.data_dir}", *room]
 
 
-async def _live(plan: Plan, scale: Scale, server: Server, directory: Path, filled_s: float) -> Measured:
+async def _live(
+    plan: Plan, scale: Scale, server: Server, directory: Path, filled_s: float, questions: Questions
+) -> Measured:
     rng = plan.rng("scale")
     syncs = _syncs(scale, workload.load_library(plan.patterns, plan.seed).known, rng)
+    recall = await _recall(server, questions)
     before, windows, sent_bytes = _used(server, directory), [], 0
     for _ in tracked(range(max(1, round(scale.minutes * 60 / WINDOW_S))), "at its share"):
         requests = [sync_http.post(next(syncs)) for _ in range(max(1, round(scale.rate * WINDOW_S)))]
@@ -142,9 +163,19 @@ async def _live(plan: Plan, scale: Scale, server: Server, directory: Path, fille
     closing = [sync_http.post(next(syncs)) for _ in range(int(SUSTAINED_PER_S_MAX * SUSTAINED_S))]
     async with connected(server.url, CONNECTIONS) as connections:
         sustained = await run_closed_loop(connections, closing, SUSTAINED_S)
-    received = sum(len(window.last.body) for window in windows if window.last)
     loaded_s = server.logged("loaded")["seconds"]
-    return Measured(filled_s, server.ready_s, loaded_s, before, after, windows, sustained, sent_bytes, received, stats)
+    return Measured(filled_s, server.ready_s, loaded_s, recall, before, after, windows, sustained, sent_bytes, stats)
+
+
+async def _recall(server: Server, questions: Questions) -> float:
+    """Of what devices are answered that bring nothing."""
+    found = 0
+    async with connected(server.url, 1) as (connection,):
+        for device_id, truth in zip(millions.device_ids(questions.devices), questions.truths, strict=True):
+            request = workload.make_request(device_id.tobytes(), workload.no_patterns(), workload.no_updates())
+            similar = sync_http.decode(await connection.exchange(sync_http.post(request))).similar
+            found += len({pattern_id.tobytes() for pattern_id in similar.ids} & truth)
+    return found / sum(map(len, questions.truths))
 
 
 async def _window(connections: list[Connection], requests: list[bytes], rate: float, rng: np.random.Generator) -> Load:
@@ -211,6 +242,14 @@ def _load_rows(scale: Scale, measured: Measured) -> Answers:
     found = f"{errors} errors in {len(latencies_ms):,}, {scale.minutes:g} minutes"
     for q, target in ((0.5, None), (0.99, P99_MS_MAX), (0.999, None)):
         yield _row(f"{name}: p{q * 100:g}", float(np.quantile(latencies_ms, q)), "ms", found, target)
+    yield Row(
+        name="recall@100 of what devices are answered",
+        value=measured.recall,
+        unit="",
+        quality=f"of {ASKED} that bring nothing, before the load",
+        yardstick=Yardstick("exact scan", 1.0),
+        target=at_least(RECALL_MIN),
+    )
     active, total = measured.stats["active_devices"], measured.stats["total_devices"]
     yield Row(
         name="devices that are on at once",

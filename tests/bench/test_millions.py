@@ -26,12 +26,13 @@ def test_shard_restored_from_it_knows_everybody_and_their_patterns() -> None:
     size = Size(devices=2_500, patterns=6_000)
     part = workload.load_library(6_000, 1, shipped=True).known
     shard = Shard(millions.room_for(size, 100))
-    for change in millions.changes(size, part, np.random.default_rng(1)):
+    for change in millions.changes(size, part, seed=1):
         shard.restore(change)
     for _ in shard.restored():
         pass
     stats = shard.stats(workload.START_S)
     assert (stats.total_devices, stats.patterns_stored, stats.patterns_served) == (2_500, 6_000, 6_000)
+    _check_answers(shard, size, part)
     own = millions.pattern_ids(np.array([7, 7]), np.arange(2))
     request = workload.make_request(
         millions.device_ids(np.array([7]))[0].tobytes(),
@@ -40,3 +41,12 @@ def test_shard_restored_from_it_knows_everybody_and_their_patterns() -> None:
     )
     assert shard.apply(request, workload.START_S + 1).accepted.updated == 2
     assert len(shard.answer(request.device_id, SyncOptions(100, 50, "i8")).similar) == 100
+
+
+def _check_answers(shard: Shard, size: Size, part: workload.Part) -> None:
+    """So few rows are all looked at: what devices are answered is what an exact scan finds."""
+    asked = np.array([3, 1_999, 2_000, 2_400])
+    truths = millions.nearest(size, part, 1, asked, 20)
+    for device_id, truth in zip(millions.device_ids(asked), truths, strict=True):
+        similar = shard.answer(device_id.tobytes(), SyncOptions(20, 0, "i8")).similar
+        assert len({pattern_id.tobytes() for pattern_id in similar.ids} & truth) >= 18
