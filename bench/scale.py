@@ -37,6 +37,7 @@ from constellation.model import SyncRequest
 from kernels.warm import warm
 
 P99_MS_MAX = 10.0
+PATIENCE_S = 1_800.0
 ASKED = 200
 RECALL_MIN = 0.9
 MEMORY_GIB_MAX = 18.0
@@ -126,7 +127,7 @@ def _measure(plan: Plan, scale: Scale, directory: Path) -> Measured:
         filled_s = time.perf_counter() - began_at
         asked = plan.rng("asked").choice(scale.active, min(ASKED, scale.active), replace=False)
         truths = child.submit(_truths, plan, scale.size, asked).result()
-    with serving(*_options(settings)) as server:
+    with serving(*_options(settings), patience_s=PATIENCE_S) as server:
         return uvloop.run(_live(plan, scale, server, directory, filled_s, Questions(asked, truths)))
 
 
