@@ -112,7 +112,8 @@ def _mean(size: Size, part: Part, seed: int, device: int) -> npt.NDArray[np.floa
 
 def _units(change: Change) -> npt.NDArray[np.float32]:
     codes = change.patterns.patterns.codes.astype(np.float32)
-    return codes / np.linalg.norm(codes, axis=1, keepdims=True)
+    units: npt.NDArray[np.float32] = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+    return units
 
 
 def fill(settings: Settings, size: Size, part: Part, seed: int) -> None:
