@@ -1,7 +1,8 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo demo-federation test soak soak-histories bench bench-full gates check-deploy lint format protobuf constraints clean
+.PHONY: help run demo demo-federation test soak soak-histories soak-load load \
+	bench bench-full bench-gate bench-peers bench-scale check-deploy lint format protobuf constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -33,14 +34,27 @@ soak: $(VENV)/.dev  ## the fault and overload tests in their long form
 soak-histories: $(VENV)/.dev  ## a million histories of syncs; hours
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/client/test_convergence.py
 
+soak-load: $(VENV)/.dev  ## half an hour of syncs: flat memory, flat latency, no errors
+	$(VENV)/bin/python -m bench soak
+
+load: $(VENV)/.dev  ## locust's TVs against a shard that runs; its page is on http://127.0.0.1:8089
+	$(INSTALL) '.[test,load]'
+	$(VENV)/bin/locust -f bench/locustfile.py --host http://127.0.0.1:8080
+
 bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (a quarter of an hour)
 	$(VENV)/bin/python -m bench
 
 bench-full: $(VENV)/.dev  ## the same at 1,000,000 patterns
 	$(VENV)/bin/python -m bench --full
 
-gates: $(VENV)/.dev  ## the numbers that do not depend on the machine's speed, small; fails if one is missed
-	$(VENV)/bin/python -m bench --gates
+bench-gate: $(VENV)/.dev  ## limits, quality, work and speed that no change may lose; fails if one is lost
+	$(VENV)/bin/python -m bench gate
+
+bench-peers: $(VENV)/.dev  ## beside what others would build, each in an environment of its own
+	$(VENV)/bin/python -m bench peers
+
+bench-scale: $(VENV)/.dev  ## one shard with 4,000,000 devices and 10,000,000 patterns; an hour, 18 GiB, 60 GiB of disk
+	$(VENV)/bin/python -m bench scale
 
 check-deploy: $(VENV)/.dev  ## deploy/ with tools of its own: hadolint, Helm's library, the schema of compose files
 	$(INSTALL) '.[test,deploy]'
@@ -61,7 +75,7 @@ protobuf: $(VENV)/.dev  ## make the Python of the gRPC contract again
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install --editable '.[test,deploy]'
+	build/constraints/bin/python -m pip --quiet install --editable '.[test,deploy,load]'
 	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

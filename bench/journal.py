@@ -22,7 +22,7 @@ ADDED_P50_MS_MAX, ADDED_P99_MS_MAX = 1.5, 5.0
 CAPACITY_SHARE = 0.8
 TURNS = 4
 """Slices of a load: what else the machine does meets both servers."""
-PATTERNS_MAX = 100_000
+PATTERNS_MAX = 20_000
 """What a sync waits for does not depend on how much is stored; filling over HTTP takes long."""
 
 

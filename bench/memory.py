@@ -23,6 +23,8 @@ from kernels.warm import warm
 SUMS_BYTES = sums_bytes(len(default_codebook()))
 PATTERN_BYTES_MAX = 800
 DEVICE_BYTES_MAX = 200
+DEVICES_MAX = 250_000
+"""Enough for a mean; each is a sync."""
 FLOATS_BYTES = 4 * DIM
 UUID_STRING_BYTES = 36 + 49
 """A UUID as a Python string: what one alone would take in a dict of devices."""
@@ -42,6 +44,7 @@ def measure(plan: Plan) -> Answers:
     if not _STATM.exists():
         yield Note(f"not measured: this system has no {_STATM}")
         return
+    plan = plan._replace(devices=min(plan.devices, DEVICES_MAX))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
         growth = child.submit(_grow, plan).result()
     yield Row(

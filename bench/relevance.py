@@ -65,6 +65,7 @@ class Judge:
         self._part = part
         self._households = households
         self._film_of = households.films.reshape(-1)
+        self._relevant: dict[int, Films] = {}
 
     def precision(self, household: int, patterns: npt.NDArray[np.int64]) -> Precision:
         """How much of an answer, given as numbers of patterns, serves the household."""
@@ -81,8 +82,12 @@ class Judge:
         return Precision(float(served.mean()), calibrated)
 
     def _films_of(self, interest: int) -> Films:
-        cosines = self._part.vectors @ self._part.vectors[interest]
-        return np.argpartition(cosines, -self.relevant_films)[-self.relevant_films :].astype(np.int32)
+        """Found once: each household is judged twice, and many share an interest."""
+        if interest not in self._relevant:
+            cosines = self._part.vectors @ self._part.vectors[interest]
+            near = np.argpartition(cosines, -self.relevant_films)[-self.relevant_films :]
+            self._relevant[interest] = near.astype(np.int32)
+        return self._relevant[interest]
 
 
 def _ask_shard(loaded: Loaded, household: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""One result as a row, and a run's rows as a table and as JSON.
+"""One result as a row, and a question's rows as a table; as files: `bench.written`.
 
 A row never stands alone: beside the value are its quality, the ratio to a yardstick measured in the same run, and the
 target it is held to. The machine is part of the result.
@@ -36,7 +36,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One number. Its gate is what it has to reach on any machine and with any films: `make gates` fails by it."""
+    """One number. Its gate is what it has to reach on any machine and with any films: `make bench-gate` fails by it."""
 
     name: str
     value: float
@@ -74,6 +74,7 @@ class Section(msgspec.Struct, frozen=True):
     rows: list[Row]
     notes: list[str]
     seconds: float
+    cpu_s: float = 0.0
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -112,16 +113,14 @@ def print_section(section: Section, console: Console) -> None:
     table.add_column("quality")
     table.add_column("ratio to yardstick")
     for row in section.rows:
-        table.add_row(row.name, format_value(row.value, row.unit), *_judged(row), row.quality, _compared(row))
+        target, verdict = judged(row)
+        colour = {"pass": "green", "FAIL": "red"}.get(verdict, "default")
+        coloured = f"[{colour}]{verdict}[/]"
+        table.add_row(row.name, format_value(row.value, row.unit), target, coloured, row.quality, _compared(row))
     console.print(table)
     for note in section.notes:
         console.print(f"  {note}")
     console.print()
-
-
-def save(run: Run, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(_with_verdicts(run)), indent=1))
 
 
 def format_value(value: float, unit: str) -> str:
@@ -132,12 +131,12 @@ def format_value(value: float, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}".rstrip()
 
 
-def _judged(row: Row) -> tuple[str, str]:
+def judged(row: Row) -> tuple[str, str]:
+    """The target and whether it is met, in words; empty where there is none."""
     if row.target is None:
         return "", ""
     unit = "x" if row.target.of == "ratio" else row.unit
-    mark = "[green]pass[/]" if row.passed else "[red]FAIL[/]"
-    return f"{row.target.sign} {row.target.limit:g} {unit}".rstrip(), mark
+    return f"{row.target.sign} {row.target.limit:g} {unit}".rstrip(), "pass" if row.passed else "FAIL"
 
 
 def _compared(row: Row) -> str:
@@ -146,17 +145,7 @@ def _compared(row: Row) -> str:
     return f"{row.ratio:.3g} x {format_value(row.yardstick.value, row.unit)}, {row.yardstick.name}"
 
 
-def _with_verdicts(run: Run) -> dict[str, object]:
-    """The run as plain objects, with what the rows compute spelled out."""
-    plain: dict[str, object] = msgspec.to_builtins(run)
-    plain["sections"] = [
-        {**msgspec.to_builtins(section), "rows": [_spelled_out(row) for row in section.rows]}
-        for section in run.sections
-    ]
-    return plain
-
-
-def _spelled_out(row: Row) -> dict[str, object]:
+def spelled_out(row: Row) -> dict[str, object]:
     return {**msgspec.to_builtins(row), "ratio": row.ratio, "passed": row.passed}
 
 

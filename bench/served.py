@@ -18,20 +18,21 @@ from bench import workload
 from bench.plan import Plan
 from constellation.cli.demo import wait_until_listening
 
-STOP_S_MAX = 120
+PATIENCE_S = 180.0
+"""For a start, and for a stop, which takes a whole snapshot."""
 
 
 class Server:
     """One that is ready, and the seconds that it took from the start of its process."""
 
-    def __init__(self, options: list[str], log: IO[bytes]) -> None:
-        self._log = log
+    def __init__(self, options: list[str], log: IO[bytes], patience_s: float) -> None:
+        self._log, self._patience_s = log, patience_s
         ports = ["--port=0", "--grpc-port=0", "--metrics-port=0"]
         command = [sys.executable, "-m", "constellation", "serve", *ports, *options]
         began_at = time.perf_counter()
         self._child = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            (self.url,) = wait_until_listening(self._child, log)
+            (self.url,) = wait_until_listening(self._child, log, seconds_max=patience_s)
         except BaseException:
             self.kill()
             raise
@@ -43,6 +44,10 @@ class Server:
         found = re.search(rb"^grpc on (\S+)$", self._logged(), re.M)
         assert found is not None
         return found[1].decode()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
     def cpu_s(self) -> float:
         """Seconds of processor time since its start."""
@@ -58,7 +63,7 @@ class Server:
         """SIGTERM; the seconds until the process has ended. None is needed after `kill`."""
         began_at = time.perf_counter()
         self._child.send_signal(signal.SIGTERM)
-        self._child.wait(STOP_S_MAX)
+        self._child.wait(self._patience_s)
         return time.perf_counter() - began_at
 
     def stored(self) -> int:
@@ -76,10 +81,10 @@ class Server:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[Server]:
+def serving(*options: str, patience_s: float = PATIENCE_S) -> Iterator[Server]:
     """A server for as long as the block lasts. Raises `ShardFailed` if it does not become ready."""
     with tempfile.TemporaryFile() as log:
-        server = Server(list(options), log)
+        server = Server(list(options), log, patience_s)
         try:
             yield server
         finally:

@@ -16,6 +16,7 @@ import uvloop
 
 from bench import workload
 from bench.generator import Connection, Load, connected, make_request, run_closed_loop, run_open_loop
+from bench.generator import Reply as Received
 from bench.plan import Answers, Note, Plan, tracked
 from bench.report import Row, Yardstick, at_least, at_most
 from bench.served import in_memory, serving
@@ -113,12 +114,12 @@ def _rows(loads: Loads) -> Answers:
 
 def _quality(load: Load) -> str:
     assert load.last is not None
-    reply = _decode(load.last.body)
+    reply = decode(load.last)
     return f"{load.errors} errors in {len(load.latencies_s):,}, {len(reply.similar)} similar"
 
 
-def _decode(body: bytes) -> Reply:
-    return decode_reply(decompress(body, "zstd", REPLY_BYTES_MAX), Media.MSGPACK)
+def decode(received: Received) -> Reply:
+    return decode_reply(decompress(received.body, "zstd", REPLY_BYTES_MAX), Media.MSGPACK)
 
 
 def first_posts(households: Households, rng: np.random.Generator) -> list[bytes]:

@@ -118,9 +118,10 @@ class Households(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)
-def load_library(patterns: int, seed: int) -> Library:
-    """The films for a run over that many patterns."""
-    source, vectors, named = _read_films()
+def load_library(patterns: int, seed: int, *, shipped: bool = False) -> Library:
+    """The films for a run over that many patterns; those of the shipped catalogue where all machines must have the
+    same."""
+    source, vectors, named = _shipped_films() if shipped else _read_films()
     genres = np.unique([genre.split("|")[0] for genre in named], return_inverse=True)[1].astype(np.int32)
     order = np.random.default_rng(seed).permutation(len(vectors))
     known_count = int(len(vectors) * KNOWN_SHARE)
@@ -258,10 +259,14 @@ def _read_films() -> tuple[str, Vectors, Sequence[str]]:
     given = os.environ.get(FILMS_VARIABLE)
     path = Path(given) if given is not None else FILMS_FILE
     if given is None and not path.exists():
-        films = catalogue.load()
-        missing = f"no {FILMS_FILE.name}: set {FILMS_VARIABLE}"
-        return f"the shipped catalogue, {len(films):,} films ({missing})", films.vectors(), films.genres
+        source, vectors, genres = _shipped_films()
+        return f"{source} (no {FILMS_FILE.name}: set {FILMS_VARIABLE})", vectors, genres
     with np.load(path, allow_pickle=False) as file:
         vectors, genres = file["embedding"].astype(np.float32), file["genres"].tolist()
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return f"{path.name}, {len(vectors):,} films", vectors, genres
+
+
+def _shipped_films() -> tuple[str, Vectors, Sequence[str]]:
+    films = catalogue.load()
+    return f"the shipped catalogue, {len(films):,} films", films.vectors(), films.genres

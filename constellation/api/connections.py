@@ -21,6 +21,7 @@ from constellation.api.admission import classify
 from constellation.api.edge import DEADLINE_HEADER, Edge, is_sync
 from constellation.api.form import reply_media
 from constellation.api.service import Service
+from constellation.api.tracing import UNTRACED
 
 _HEAD_END = b"\r\n\r\n"
 _USUAL_HEAD = re.compile(

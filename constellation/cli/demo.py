@@ -98,9 +98,11 @@ def shards(console: Console, *options: str, count: int = 1, round_every_s: int =
             stop(child, log)
 
 
-def wait_until_listening(child: "subprocess.Popen[bytes]", log: IO[bytes], count: int = 1) -> tuple[str, ...]:
+def wait_until_listening(
+    child: "subprocess.Popen[bytes]", log: IO[bytes], count: int = 1, seconds_max: float = START_S_MAX
+) -> tuple[str, ...]:
     """The URLs that the child says it listens on, which it says once it is ready."""
-    deadline = time.monotonic() + START_S_MAX
+    deadline = time.monotonic() + seconds_max
     while time.monotonic() < deadline:
         listening = re.findall(r"^listening on (\S+)$", _last_words(log), re.M)
         if len(listening) == count:
@@ -108,7 +110,7 @@ def wait_until_listening(child: "subprocess.Popen[bytes]", log: IO[bytes], count
         if child.poll() is not None:
             raise ShardFailed(f"it ended with {child.returncode} before it was ready:\n{_last_words(log)}")
         time.sleep(POLL_S)
-    raise ShardFailed(f"it was not ready after {START_S_MAX} s:\n{_last_words(log)}")
+    raise ShardFailed(f"it was not ready after {seconds_max:g} s:\n{_last_words(log)}")
 
 
 def stop(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:

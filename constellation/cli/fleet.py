@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended before there was anything to sum up, as shells have it."""
+PROCESSES_MAX = 64
 DEVICES_MAX = 100_000
 """A TV takes about 0.1 MB with all that it received."""
 
@@ -38,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     pace.add_argument(
         "--interval", type=number(0.1, 86_400), metavar="SECONDS", help="mean time between two syncs of a TV"
+    )
+    parser.add_argument(
+        "--processes", type=whole(1, PROCESSES_MAX), default=1, metavar="N", help="share the TVs out (default 1)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of all households (default %(default)s)")
     parser.add_argument(
@@ -68,16 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         issuer=open_issuer("--token-key", arguments.token_key, arguments.audience) if arguments.token_key else None,
     )
-    return run_plan("fleet", plan, Console())
+    return run_plan("fleet", plan, Console(), min(arguments.processes, arguments.devices))
 
 
-def run_plan(command: str, plan: "Plan", console: Console) -> int:
+def run_plan(command: str, plan: "Plan", console: Console, processes: int = 1) -> int:
     """Run a fleet; the exit code. A shard that does not answer ends it with one line."""
     from constellation.client import SyncFailed
+    from constellation.fleet.processes import run_shared
     from constellation.fleet.run import run as run_fleet
 
     try:
-        return run_fleet(plan, console).exit_code
+        return (run_fleet(plan, console) if processes == 1 else run_shared(plan, processes, console)).exit_code
     except SyncFailed as failure:
         print(f"constellation {command}: {failure}", file=sys.stderr)
         return 1

@@ -25,6 +25,12 @@ class Latencies:
         self.count += 1
         self.longest_s = max(self.longest_s, duration_s)
 
+    def merge(self, other: "Latencies") -> None:
+        """Add what another one observed."""
+        self._counts = [ours + theirs for ours, theirs in zip(self._counts, other._counts, strict=True)]
+        self.count += other.count
+        self.longest_s = max(self.longest_s, other.longest_s)
+
     def quantile_s(self, share: float) -> float:
         """The upper end of the bucket that holds the `share` quantile, never beyond the longest; 0 while empty."""
         wanted = max(1, math.ceil(share * self.count))

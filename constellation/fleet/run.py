@@ -29,13 +29,15 @@ TOKEN_SPARE_S = 3_600
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run. `urls`: shards, each the first that every so many-th TV asks; the map may send it to another.
-    `interval_s`: mean time between two syncs of a TV; None spreads them to about 150 syncs/s."""
+    `interval_s`: mean time between two syncs of a TV; None spreads them to about 150 syncs/s. `first`: the number of
+    the first TV, where others run those before it."""
 
     urls: tuple[str, ...]
     devices: int
     minutes: float
     interval_s: float | None = None
     seed: int = 1
+    first: int = 0
     issuer: Issuer | None = None
     """Of tokens, where the shards ask for them."""
 
@@ -67,26 +69,42 @@ def run(plan: Plan, console: Console) -> Outcome:
 
 
 async def _run(plan: Plan, console: Console) -> Outcome:
-    with console.status("measuring which films are near which"):
-        world = films.prepare(catalogue.load())
+    world = prepare(console)
     async with open_session(CONNECTIONS_MAX) as session:
-        for url in plan.urls:
-            await _check_ready(url, session)
-        await _post_content(plan, session, world, console)
+        await furnish(plan, session, world, console)
         tvs = _build(plan, session, world, console)
         traffic = Traffic(tvs, plan.mean_interval_s, random.Random(plan.seed))
-        console.print(
-            f"{plan.devices:,} TVs sync every {plan.mean_interval_s:,.0f} s on average with {', '.join(plan.urls)} "
-            f"for {plan.minutes:g} minutes (seed {plan.seed}).",
-            highlight=False,
-            soft_wrap=True,
-        )
+        screen.announce(console, plan.devices, plan.mean_interval_s, plan.urls, plan.minutes, plan.seed)
         await _watched(plan, session, traffic, world, console)
         if len(plan.urls) > 1:
             await rounds.show(console, plan.urls, session, tvs, world, plan.token("fleet", "admin"))
     relevance = measure(world, tvs, np.random.default_rng(plan.seed))
     screen.summary(console, traffic.tally, world, plan.devices, relevance)
     return Outcome(traffic.tally, relevance)
+
+
+async def run_share(plan: Plan) -> Outcome:
+    """Only the TVs, at shards that have the titles already; nothing is shown. For a process of several."""
+    console = Console(quiet=True)
+    world = prepare(console)
+    async with open_session(CONNECTIONS_MAX) as session:
+        tvs = _build(plan, session, world, console)
+        traffic = Traffic(tvs, plan.mean_interval_s, random.Random(plan.seed + plan.first))
+        with contextlib.suppress(asyncio.CancelledError):  # asyncio.Runner turns the first Ctrl-C into this
+            await traffic.run(plan.minutes * 60)
+    return Outcome(traffic.tally, measure(world, tvs, np.random.default_rng(plan.seed)))
+
+
+def prepare(console: Console) -> films.Films:
+    with console.status("measuring which films are near which"):
+        return films.prepare(catalogue.load())
+
+
+async def furnish(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> None:
+    """Give the shards the titles. Raises `Unreachable`, and `SyncFailed` if one takes none."""
+    for url in plan.urls:
+        await _check_ready(url, session)
+    await _post_content(plan, session, world, console)
 
 
 async def _check_ready(url: str, session: aiohttp.ClientSession) -> None:
@@ -114,7 +132,8 @@ def _build(plan: Plan, session: aiohttp.ClientSession, world: films.Films, conso
     """All TVs, each with a generator and an id of its own; the seed decides both."""
     jitter, codebooks, tvs = random.Random(plan.seed), Codebooks(), []
     with screen.progress(console) as bar:
-        for number in bar.track(range(plan.devices), description="furnishing households"):
+        numbers = range(plan.first, plan.first + plan.devices)
+        for number in bar.track(numbers, description="furnishing households"):
             rng = np.random.default_rng([plan.seed, number])
             device_id = uuid.UUID(bytes=rng.bytes(16), version=4)
             url = plan.urls[number % len(plan.urls)]

@@ -43,6 +43,15 @@ async def _watch_lines(console: Console, tally: Tally) -> None:
         console.print(_line(tally), soft_wrap=True, highlight=False)
 
 
+def announce(console: Console, devices: int, interval_s: float, urls: Sequence[str], minutes: float, seed: int) -> None:
+    console.print(
+        f"{devices:,} TVs sync every {interval_s:,.0f} s on average with {', '.join(urls)} "
+        f"for {minutes:g} minutes (seed {seed}).",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def summary(console: Console, tally: Tally, films: Films, devices: int, relevance: Relevance) -> None:
     """The whole run, with the quality of what the TVs received, not only its speed."""
     console.print(_table(tally), _trends(tally, films))
@@ -74,6 +83,8 @@ def _table(tally: Tally) -> RenderableType:
         ("latency p50", _milliseconds(tally.latencies.quantile_s(0.5))),
         ("latency p99", _milliseconds(tally.latencies.quantile_s(0.99))),
         ("latency p99.9", _milliseconds(tally.latencies.quantile_s(0.999))),
+        ("latency p99.99", _milliseconds(tally.latencies.quantile_s(0.9999))),
+        ("latency, longest", _milliseconds(tally.latencies.longest_s)),
         ("sent late by the fleet, p99", _milliseconds(tally.lateness.quantile_s(0.99))),
         ("bytes up / sync", f"{tally.bytes_up / syncs:,.0f}"),
         ("bytes down / sync", f"{(sum(tally.cold) + sum(tally.warm)) / syncs:,.0f}"),

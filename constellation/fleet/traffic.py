@@ -59,9 +59,25 @@ class Tally:
         if client.trending:
             self.trending = client.trending
 
-    def error(self, text: str) -> None:
+    def error(self, text: str, count: int = 1) -> None:
         known = text in self.errors or len(self.errors) < ERRORS_KEPT_MAX
-        self.errors[text if known else "other"] += 1
+        self.errors[text if known else "other"] += count
+
+    def merge(self, other: "Tally") -> None:
+        """Add what another part of the fleet saw, on the same machine's clock."""
+        self.started = min(self.started, other.started)
+        self.ended = max(filter(None, (self.ended, other.ended)), default=None)
+        self.latencies.merge(other.latencies)
+        self.lateness.merge(other.lateness)
+        self.bytes_up += other.bytes_up
+        self.cold.extend(other.cold)
+        self.warm.extend(other.warm)
+        self.repeated += other.repeated
+        self.cpu_s += other.cpu_s
+        self.accepted.update(other.accepted)
+        for text, count in other.errors.items():
+            self.error(text, count)
+        self.trending = other.trending or self.trending
 
 
 class Traffic:
