@@ -13,6 +13,7 @@ from constellation.model import DIM, ID_BYTES, Backing, PatternBatch, Rows
 from constellation.shard import memory
 from constellation.shard.revisions import Revisions
 from constellation.shard.similarity import Cosines, Vector
+from kernels import rankings
 from kernels.codes import inverse_norms
 from kernels.scan import scan_top_k
 
@@ -39,6 +40,8 @@ class PrototypeTable:
         self._place_of = memory.column(CAPACITY, np.int32)
         self.ids = memory.column(CAPACITY, np.uint8, ID_BYTES)
         self.revisions = Revisions(CAPACITY)
+        self.rounds = 0
+        """How often all of them were replaced."""
 
     def __len__(self) -> int:
         return len(self._backing)
@@ -65,6 +68,13 @@ class PrototypeTable:
         self._backing = [Backing(*of) for of in zip(*(column.tolist() for column in columns), strict=True)]
         self._best = np.lexsort((served, -found.devices[served])).astype(np.int32)
         self._number([pattern_id.tobytes() for pattern_id in self._patterns.ids])
+        self.rounds += 1
+
+    @property
+    def columns(self) -> rankings.Prototypes:
+        """As `kernels.rankings` reads them, until the next `put`."""
+        codes = np.empty((0, DIM), np.int8) if self._patterns is None else self._patterns.codes
+        return rankings.Prototypes(codes, self._inverse, self._place_of)
 
     def best(self, k: int) -> Rows:
         """Rows of up to k prototypes, those of the most devices first."""

@@ -147,7 +147,8 @@ class Shard:
         for with these options: what is different in that one. Else, or if it is not remembered: everything.
         """
         device = self._devices.find(device_id)
-        rows = self._asking.similar(device, options.similar)
+        cursor = self._cursors.place(device)
+        rows = self._asking.similar(device, options.similar, cursor)
         trends = self._trends.top(options.trending)
         whole = self._patterns.gather(rows)
         backing = self._prototypes.put_into(whole, rows)
@@ -155,10 +156,10 @@ class Shard:
         compact = quantised is not None
         trends_told = self._trends.fingerprint(options.trending)
         listed = Listed(rows, trends_told, hash((options, compact)), by_handle=compact)
-        news = self._cursors.tell(device, listed, local_version)
+        news = self._cursors.tell(cursor, listed, local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one
-        self._cursors.sent(device, self._version)
+        self._cursors.sent(cursor, self._version)
         revisions = whole.rates, whole.counts, whole.updated_at
         return Answer(
             similar=whole if news.reset else whole.take(news.places),

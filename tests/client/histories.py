@@ -162,8 +162,8 @@ class World:
         shard = Shard(BOUNDS, tombstone_key=TOMBSTONE_KEY, codebook=codebook(1, size=8))
         find = shard._asking.similar
 
-        def similar(device: int, k: int) -> Rows:
-            self.rows = find(device, k)
+        def similar(device: int, k: int, place: int = 0) -> Rows:
+            self.rows = find(device, k, place)
             return self.rows
 
         shard._asking.similar = similar  # type: ignore[method-assign]
