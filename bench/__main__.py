@@ -26,6 +26,8 @@ QUESTIONS = {
     "identity": "what does a token cost, and what a request that is refused?",
     "overload": "what is left when everybody comes at once, and what does it cost to refuse?",
     "cursor": "what does a household's day of syncs bring down, and what does it cost to know what changed?",
+    "renewal": "what does a sync of a known device cost, and is its list still true after a day?",
+    "moonshot": "how many syncs a second carry two cores when all TVs of a shard are on?",
     "turns": "how long does the event loop stand still at worst?",
     "background": "how long do storage and federation hold the event loop at worst?",
     "lookups": "what do reading trends and finding a device cost?",
@@ -41,7 +43,7 @@ QUESTIONS = {
 """Its module in this package -> what it asks."""
 GATED = (
     *("similarity", "relevance", "grouping", "compact", "upload", "recovery", "federation", "privacy", "robustness"),
-    "memory",
+    *("memory", "renewal"),
 )
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000

@@ -1,4 +1,4 @@
-"""What came into an index lately: a ring of sketches in the order of their arrival, chained by the nearest of some points.
+"""What came into an index lately: sketches in a ring, in the order of arrival, chained by the nearest of some points.
 
 So what is new since a moment is looked at without what is not: all of it while that is little, else what is nearest to
 the query. Arrivals are numbered from 1 on; of a row that came several times the last number counts.

@@ -106,7 +106,7 @@ def search(
 
 @compiled
 def score(keys: Keys, codes: Codes, inverse: npt.NDArray[np.float32], query: npt.NDArray[np.int8]) -> None:
-    """Put exact cosines into keys (n,), in steps of 2^-30, whatever they were scored by. About 150 ns a row, 40 of a row
+    """Put exact cosines into keys (n,), in steps of 2^-30, whatever they were scored by. About 150 ns a row, 40 of one
     that is in the cache."""
     flat = codes.reshape(-1)
     width = codes.shape[1]

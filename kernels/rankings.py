@@ -1,9 +1,9 @@
 """Rankings: what each interest of a device found, deeper than it is told, brought up to date instead of found again.
 
-A *ranking* is the rows most similar to one query, best first, and beside them the prototypes most similar to it. Nothing
-that is not in it is more similar than its last row. So it stays true while rows go, as long as enough are left, and
-rows that came since are compared with that last row alone (after Yi et al., Efficient Maintenance of Materialized Top-k
-Views, ICDE 2003). Called by `constellation.shard.rankings`. Checked against `kernels.reference`.
+A *ranking* is the rows most similar to one query, best first, and beside them the prototypes most similar to it.
+Nothing that is not in it is more similar than its last row. So it stays true while rows go, as long as enough are left,
+and rows that came since are compared with that last row alone (after Yi et al., Efficient Maintenance of Materialized
+Top-k Views, ICDE 2003). Called by `constellation.shard.rankings`. Checked against `kernels.reference`.
 """
 
 from typing import NamedTuple
@@ -116,9 +116,7 @@ def renew(
 
 
 @compiled
-def _ranked(
-    patterns: Patterns, arrivals: Arrivals, asked: Asked, i: int, kept: Rows, since: int
-) -> tuple[Keys, bool]:
+def _ranked(patterns: Patterns, arrivals: Arrivals, asked: Asked, i: int, kept: Rows, since: int) -> tuple[Keys, bool]:
     """Exact keys of what interest i finds now, best first; and whether nothing can have been overlooked."""
     query = asked.queries[i]
     fresh = likely(arrivals, asked.sketches[i], since, SEEN, SCORED)

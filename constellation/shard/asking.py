@@ -10,12 +10,10 @@ import numpy.typing as npt
 
 from constellation.config import Settings
 from constellation.model import Rows
-from constellation.shard import interests
+from constellation.shard.interests import Interests
 from constellation.shard.rankings import Ranking
 from constellation.shard.similarity import Cosines
 from constellation.shard.tables import Tables
-from kernels import chains
-from kernels.codes import inverse_norms
 from kernels.rankings import PROTOTYPE_SHARE, RESERVE, Asked
 
 
@@ -30,30 +28,25 @@ class Asking:
     """The questions that a device's patterns ask the index."""
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
-        self._devices, self._patterns = tables.devices, tables.patterns
+        self._interests = Interests(tables.devices, tables.patterns, tables.index)
+        self._owners = tables.patterns.devices
         self._index, self._best_known = tables.index, tables.best_known
         self._prototypes, self._rankings = tables.prototypes, tables.rankings
         self._shares_patterns = settings.shares == "patterns"
 
     def similar(self, device: int, k: int, place: int = 0) -> Rows:
-        """min(k, available) rows of other devices and of prototypes; `device` is a row or -1, `place` that of its cursor.
+        """min(k, available) rows of other devices and of prototypes; `device` is a row or -1, its cursor is at `place`.
 
         The results are split over the device's interests by weight. A device without patterns has nothing to be
         compared by and gets the prototypes of most devices, then the best known patterns. Nearest first, but for what
         was only brought up to date since the last answer.
         """
-        own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else None
-        if own is None or not len(own):
+        asked, own = self._interests.ask(device, k) if device >= 0 else (None, 0)
+        if asked is None or not own:
             best = self._prototypes.best(k)
             return np.concatenate((best, self._best_known.top(k - len(best) if self._shares_patterns else 0)))
-        asked = self._asked(device, own, k)
         renewed = self._rankings.renewed(place, asked)
-        return self._found(place, asked, k, len(own)) if renewed is None else renewed
-
-    def _asked(self, device: int, own: Rows, k: int) -> Asked:
-        queries, parts = interests.ask(self._patterns, own, k)
-        norms = inverse_norms(queries)
-        return Asked(queries, norms, self._index.sketches(queries, norms), parts, device)
+        return self._found(place, asked, k, own) if renewed is None else renewed
 
     def _found(self, place: int, asked: Asked, k: int, own: int) -> Rows:
         """As `similar`, by a search of the whole index; `own` patterns are the device's."""
@@ -73,7 +66,7 @@ class Asking:
         """The patterns of other devices and prototypes most like interest i, deeper than the k that are told."""
         query = asked.queries[i]
         rows, cosines = self._index.search(query, k if self._shares_patterns else 0, spare=own + RESERVE)
-        others = np.flatnonzero(self._patterns.devices[rows] != asked.device)[: k + RESERVE]
+        others = np.flatnonzero(self._owners[rows] != asked.device)[: k + RESERVE]
         share = (k if i else int(asked.parts.sum())) // PROTOTYPE_SHARE
         return Ranking(rows[others], cosines[others], *self._prototypes.nearest(query, max(share, k - len(others))))
 

@@ -92,7 +92,7 @@ class Cursors:
         return self._recent.high * BYTES_PER_CURSOR
 
     def place(self, device: int) -> int:
-        """Where a device, a row or -1 for one that is not known, has its cursor, the newest now; 0, nobody's, for -1."""
+        """Where a device, a row, has its cursor, the newest from now on; nobody's, 0, of -1, one that is not known."""
         return self._use(device + 1) if device >= 0 else _NOBODYS
 
     def tell(self, cursor: int, listed: Listed, local_version: int | None) -> News:

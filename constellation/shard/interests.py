@@ -2,25 +2,33 @@
 
 A household likes several things at once; the mean of all its patterns lies between them and resembles none. Within an
 interest it is the other way round: the mean of near patterns is what they share, and one of them, even the heaviest,
-would bring its own noise along (`bench.relevance`). A pure function of the device's patterns.
+would bring its own noise along (`bench.relevance`). A pure function of the device's patterns. Part of `shard.asking`.
 """
 
-import numpy as np
-import numpy.typing as npt
-
-from constellation.limits import INTERESTS_MAX
-from constellation.model import Codes, Rows
+from constellation.limits import INTERESTS_MAX, WEIGHT_COUNT_CAP
+from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
-from kernels.interests import questions
+from constellation.shard.similarity import SimilarityIndex
+from kernels import interests as kernel
+from kernels.rankings import Asked
 
 SAME_INTEREST_COSINE = 0.5
 """Patterns at least this close to the heaviest of an interest belong to it."""
 
+_BOUNDS = kernel.Bounds(SAME_INTEREST_COSINE, INTERESTS_MAX, WEIGHT_COUNT_CAP)
 
-def ask(patterns: Patterns, own: Rows, k: int) -> tuple[Codes, npt.NDArray[np.int64]]:
-    """What rows (n,) int32 of one device ask for, n >= 1: queries (m, 384) int8, the heaviest interest's first, and how
-    many of k results each gets (m,) int64."""
-    asked: tuple[Codes, npt.NDArray[np.int64]] = questions(
-        patterns.codes, patterns.inverse, own, patterns.weights(own), k, SAME_INTEREST_COSINE, INTERESTS_MAX
-    )
-    return asked
+
+class Interests:
+    """Those of the devices of a shard."""
+
+    def __init__(self, devices: Devices, patterns: Patterns, index: SimilarityIndex) -> None:
+        self._first = devices.first
+        self._columns = kernel.Columns(
+            patterns.following, patterns.codes, patterns.inverse, patterns.rates, patterns.counts
+        )
+        self._projection = index.projection
+
+    def ask(self, device: int, k: int) -> tuple[Asked, int]:
+        """What a device (row) asks for, to get k results, and how many patterns it has; nothing if it has none."""
+        *asked, own = kernel.ask(self._first, device, self._columns, *self._projection, k, _BOUNDS)
+        return Asked(*asked, device), own

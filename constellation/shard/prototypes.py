@@ -11,6 +11,7 @@ from constellation.codebook import SIZE_MAX
 from constellation.limits import FREED_ROWS_KEPT
 from constellation.model import DIM, ID_BYTES, Backing, PatternBatch, Rows
 from constellation.shard import memory
+from constellation.shard.patterns import Facts
 from constellation.shard.revisions import Revisions
 from constellation.shard.similarity import Cosines, Vector
 from kernels import rankings
@@ -100,6 +101,15 @@ class PrototypeTable:
         for place, i in zip(places.tolist(), mine.tolist(), strict=True):
             answer.contexts[place] = self._patterns.contexts[i]
         return {place: self._backing[i] for place, i in zip(places.tolist(), mine.tolist(), strict=True)}
+
+    def put_facts(self, facts: Facts, rows: Rows) -> Facts:
+        """Write those of the prototypes among `rows` (n,) over the facts of patterns (n,)."""
+        places = np.flatnonzero(rows < 0)
+        if len(places) and self._patterns is not None:
+            mine = self._place_of[-1 - rows[places]]
+            for name, column in facts._asdict().items():
+                column[places] = getattr(self._patterns, name)[mine]
+        return facts
 
     def _number(self, ids: list[bytes]) -> None:
         """The ids that are served keep their numbers, or get one; all of them are written anew."""

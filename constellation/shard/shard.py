@@ -23,8 +23,6 @@ from constellation.model import (
     Codes,
     ContentItem,
     Delta,
-    Quantised,
-    Rows,
     ShardStats,
     SyncOptions,
     SyncRequest,
@@ -149,35 +147,31 @@ class Shard:
         device = self._devices.find(device_id)
         cursor = self._cursors.place(device)
         rows = self._asking.similar(device, options.similar, cursor)
-        trends = self._trends.top(options.trending)
-        whole = self._patterns.gather(rows)
-        backing = self._prototypes.put_into(whole, rows)
-        quantised = self._quantised(options, rows, whole.codes)
-        compact = quantised is not None
+        quantising = self._federating.quantising(options.codebook) if options.embedding == "compact" else None
+        compact = quantising is not None
         trends_told = self._trends.fingerprint(options.trending)
         listed = Listed(rows, trends_told, hash((options, compact)), by_handle=compact)
         news = self._cursors.tell(cursor, listed, local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one
         self._cursors.sent(cursor, self._version)
-        revisions = whole.rates, whole.counts, whole.updated_at
+        told = rows[news.places]
+        similar = self._patterns.gather(told)
+        backing = self._prototypes.put_into(similar, told)
+        facts = self._prototypes.put_facts(self._patterns.facts(rows), rows)
         return Answer(
-            similar=whole if news.reset else whole.take(news.places),
-            trending=trends if news.trends else None,
+            similar=similar,
+            trending=self._trends.top(options.trending) if news.trends else None,
             global_version=self._version,
-            digest=compact_digest(news.listed, *revisions) if quantised else answer_digest(whole.ids, *revisions),
+            digest=compact_digest(news.listed, *facts[1:]) if compact else answer_digest(*facts),
             reset=news.reset,
             handles=news.handles,
             whole=news.whole,
             gone=news.gone,
             removed=news.removed,
-            prototypes={i: backing[place] for i, place in enumerate(news.places.tolist()) if place in backing},
-            quantised=quantised and quantised.take(news.places),
+            prototypes=backing,
+            quantised=quantising.of(told, similar.codes) if quantising else None,
         )
-
-    def _quantised(self, options: SyncOptions, rows: Rows, codes: Codes) -> Quantised | None:
-        """The embeddings of a compact answer; None if it cannot be one, or is not asked for."""
-        return self._federating.quantised(options.codebook, rows, codes) if options.embedding == "compact" else None
 
     def trending(self, limit: int, now: float, region: str | None = None) -> list[Trend]:
         """The best items of a region, "global" for all, by default the shard's own; none of one that is not known."""

@@ -67,7 +67,9 @@ class SimilarityIndex:
         self._scales = SKETCH_NORM * inverse_norms(self._axes)
         # Any points will do to find what came near a query: with others more of it, or less, is looked at in vain.
         points = default_codebook()
-        self.arrivals = empty_arrivals(ARRIVALS_KEPT, len(codes), self.sketches(points.codes.copy(), points.inverse.copy()))
+        self.arrivals = empty_arrivals(
+            ARRIVALS_KEPT, len(codes), self.sketches(points.codes.copy(), points.inverse.copy())
+        )
         self._seeds = np.zeros(2, np.int64)
         self._renumbered: Rows = np.empty(0, np.int32)
         self._changes = 0
@@ -88,6 +90,11 @@ class SimilarityIndex:
     def bytes_resident(self) -> int:
         arrived = min(self.now, ARRIVALS_KEPT) * RECORD_BYTES + 8 * len(self)
         return int(self._lists.counts[USED]) * _BYTES_A_LIST + 4 * len(self) + arrived
+
+    @property
+    def projection(self) -> tuple[Codes, npt.NDArray[np.float32]]:
+        """The axes (AXES, 384) of sketches and their scales (AXES,), as `kernels.queries.project` takes them."""
+        return self._axes, self._scales
 
     @property
     def home(self) -> Rows:
