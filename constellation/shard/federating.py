@@ -13,6 +13,7 @@ import numpy.typing as npt
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.limits import AGGREGATES_DEVICES_MIN
+from constellation.model import Rows
 from constellation.rounds import BOUNDS, FederationResult, Partial, Sharing, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
