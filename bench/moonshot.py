@@ -146,11 +146,11 @@ async def _load(servers: list[Server], filling: list[list[bytes]], tvs: list[Tvs
     await _round(servers, tvs)
     for some in tvs:
         some.whole = 0
-    began = [server.cpu_s for server in servers], time.process_time(), time.perf_counter()
+    began = [server.cpu_s() for server in servers], time.process_time(), time.perf_counter()
     syncs = sum([await _round(servers, tvs) for _ in range(ROUNDS)])
     return Cost(
         syncs=syncs,
-        servers_cpu_s=sum(server.cpu_s for server in servers) - sum(began[0]),
+        servers_cpu_s=sum(server.cpu_s() for server in servers) - sum(began[0]),
         generator_cpu_s=time.process_time() - began[1],
         seconds=time.perf_counter() - began[2],
         whole=sum(some.whole for some in tvs),

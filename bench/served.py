@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from bench import workload
 from bench.plan import Plan
 from constellation.cli.demo import wait_until_listening
@@ -62,12 +60,6 @@ class Server:
         self._child.send_signal(signal.SIGTERM)
         self._child.wait(STOP_S_MAX)
         return time.perf_counter() - began_at
-
-    @property
-    def cpu_s(self) -> float:
-        """That its process has used so far."""
-        used = psutil.Process(self._child.pid).cpu_times()
-        return float(used.user + used.system)
 
     def stored(self) -> int:
         """Patterns."""
