@@ -43,7 +43,7 @@ QUESTIONS = {
 """Its module in this package -> what it asks."""
 GATED = (
     *("similarity", "relevance", "grouping", "compact", "upload", "recovery", "federation", "privacy", "robustness"),
-    *("memory", "renewal"),
+    "memory",
 )
 """Questions with rows that do not depend on the speed of the machine."""
 FULL_PATTERNS = 1_000_000

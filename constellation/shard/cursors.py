@@ -88,8 +88,9 @@ class Cursors:
         self._heads = memory.column(1 + count, np.int64, len(_Head._fields))
 
     @property
-    def bytes_resident(self) -> int:
-        return self._recent.high * BYTES_PER_CURSOR
+    def high(self) -> int:
+        """Places up to this one were in use at some time."""
+        return self._recent.high
 
     def place(self, device: int) -> int:
         """Where a device, a row, has its cursor, the newest from now on; nobody's, 0, of -1, one that is not known."""

@@ -40,6 +40,7 @@ from constellation.shard.patterns import BYTES_PER_PATTERN
 from constellation.shard.pieces import Pieces
 from constellation.shard.restoring import Restoring
 from constellation.shard.sampling import sample
+from constellation.shard.sizing import BYTES_PER_CURSOR
 from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
 from constellation.shard.tombstones import KEY_BYTES, Tombstones
@@ -386,6 +387,6 @@ class Shard:
             self._patterns.rows.high * BYTES_PER_PATTERN
             + self._federating.bytes_resident
             + self._devices.rows.high * BYTES_PER_DEVICE
-            + self._cursors.bytes_resident
+            + self._cursors.high * BYTES_PER_CURSOR
             + self._index.bytes_resident
         )
