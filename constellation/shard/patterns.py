@@ -22,6 +22,12 @@ BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 +
 """Columns and key table, without the index."""
 
 
+_NO_COLUMNS = (
+    *(np.empty((0, ID_BYTES), np.uint8), np.empty((0, DIM), np.int8)),
+    *(np.empty(0, np.float32), np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int64)),
+)
+
+
 class Facts(NamedTuple):
     """What a digest tells of n patterns: ids (n, 16), rates (n,), counts (n,) and updated_at (n,)."""
 
@@ -125,6 +131,8 @@ class Patterns:
 
     def gather(self, rows: Rows) -> PatternBatch:
         """The patterns of these rows (n,), in their order."""
+        if not len(rows):  # many answers tell no pattern
+            return PatternBatch(*_NO_COLUMNS, contexts=[])
         return PatternBatch(
             ids=self.ids[rows],
             codes=self.codes[rows],

@@ -5,6 +5,7 @@ as rounds bring it, and some time longer; among rows of patterns, prototype numb
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation import rounds
 from constellation.codebook import SIZE_MAX
@@ -24,6 +25,9 @@ _DEVICES_MIN = 2
 
 CAPACITY = 2 * SIZE_MAX + FREED_ROWS_KEPT
 """Numbers of prototypes: of one round, and of the next."""
+
+
+_NOWHERE = np.empty(0, np.int64)
 
 
 class PrototypeTable:
@@ -92,8 +96,8 @@ class PrototypeTable:
 
     def put_into(self, answer: PatternBatch, rows: Rows) -> dict[int, Backing]:
         """Write the prototypes among `rows` (n,) over the answer's patterns (n,); what backs them, by their place."""
-        places = np.flatnonzero(rows < 0)
-        if not len(places) or self._patterns is None:
+        places = self._places(rows)
+        if self._patterns is None or not len(places):
             return {}
         mine = self._place_of[-1 - rows[places]]
         for name in ("ids", "codes", "rates", "counts", "created_at", "updated_at"):
@@ -104,12 +108,16 @@ class PrototypeTable:
 
     def put_facts(self, facts: Facts, rows: Rows) -> Facts:
         """Write those of the prototypes among `rows` (n,) over the facts of patterns (n,)."""
-        places = np.flatnonzero(rows < 0)
-        if len(places) and self._patterns is not None:
+        places = self._places(rows)
+        if self._patterns is not None and len(places):
             mine = self._place_of[-1 - rows[places]]
             for name, column in facts._asdict().items():
                 column[places] = getattr(self._patterns, name)[mine]
         return facts
+
+    def _places(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Where prototypes are among rows (n,)."""
+        return np.flatnonzero(rows < 0) if len(rows) and self._patterns is not None else _NOWHERE
 
     def _number(self, ids: list[bytes]) -> None:
         """The ids that are served keep their numbers, or get one; all of them are written anew."""
