@@ -55,7 +55,8 @@ def ask(
         return nothing, np.empty(0, np.float32), nothing, np.empty(0, np.int64), 0
     weights = np.empty(own.shape[0])
     for i in range(own.shape[0]):
-        weights[i] = np.float64(columns.rates[own[i]]) * min(np.int64(columns.counts[own[i]]), bounds.count_cap)
+        capped = np.float64(min(columns.counts[own[i]], np.uint32(bounds.count_cap)))
+        weights[i] = np.float64(columns.rates[own[i]]) * capped
     queries, parts = questions(columns.codes, columns.inverse, own, weights, k, bounds.same, bounds.most)
     inverse = inverse_norms(queries)
     return queries, inverse, project(queries, inverse, axes, scales), parts, own.shape[0]

@@ -363,7 +363,7 @@ def questions(
     """Groups of rows in order of weight, their means, and k divided by what they weigh."""
     groups: list[list[int]] = []
     for i in sorted(range(len(rows)), key=lambda i: -weights[i]):
-        near = [_cosine(codes, inverse, *sorted((i, members[0])), rows) for members in groups]
+        near = [_cosine(codes[rows], inverse[rows], *sorted((i, members[0]))) for members in groups]
         if not groups or (max(near) < same and len(groups) < most):
             groups.append([i])
         else:
@@ -375,9 +375,8 @@ def questions(
     return np.array(means), divide(k, [shares[g] for g in order])
 
 
-def _cosine(codes: Array, inverse: Array, i: int, j: int, rows: Array) -> Any:
-    dot = np.float32(codes[rows[i]].astype(np.int64) @ codes[rows[j]].astype(np.int64))
-    return dot * inverse[rows[i]] * inverse[rows[j]]
+def _cosine(codes: Array, inverse: Array, i: int, j: int) -> Any:
+    return np.float32(codes[i].astype(np.int64) @ codes[j].astype(np.int64)) * inverse[i] * inverse[j]
 
 
 def divide(k: int, shares: list[float]) -> list[int]:

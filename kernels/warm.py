@@ -200,12 +200,12 @@ def _warm_rankings() -> None:
     some, one, rows = np.ones((2, DIM), np.int8), np.ones(2, np.float32), np.zeros(2, np.int32)
     columns = interests.Columns(np.full(2, -1, np.int32), some, one, one, np.ones(2, np.uint32))
     axes = np.ones((sketches.AXES, DIM), np.int8), np.ones(sketches.AXES, np.float32)
-    *asked, _ = interests.ask(rows, 0, columns, *axes, 1, interests.Bounds(0.5, 3, 9))
+    asked, inverse, short, parts, _ = interests.ask(rows, 0, columns, *axes, 1, interests.Bounds(0.5, 3, 9))
     lately = arrivals.empty_arrivals(8, 2, np.ones((2, sketches.AXES), np.int8))
     for row in (0, 1):
         arrivals.note(lately, row, np.ones(sketches.AXES, np.int8))
     rankings.renew(
         rankings.Patterns(some, one, np.full(2, 9, np.int32), np.ones(2, np.int32)),
-        *(lately, rankings.Prototypes(some, one, rows), rankings.Asked(*asked, 0)),
+        *(lately, rankings.Prototypes(some, one, rows), rankings.Asked(asked, inverse, short, parts, 0)),
         *(np.zeros(9, np.int32), np.ones((2, 1), np.uint8), 2),
     )

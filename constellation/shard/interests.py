@@ -30,5 +30,7 @@ class Interests:
 
     def ask(self, device: int, k: int) -> tuple[Asked, int]:
         """What a device (row) asks for, to get k results, and how many patterns it has; nothing if it has none."""
-        *asked, own = kernel.ask(self._first, device, self._columns, *self._projection, k, _BOUNDS)
-        return Asked(*asked, device), own
+        queries, inverse, sketches, parts, own = kernel.ask(
+            self._first, device, self._columns, *self._projection, k, _BOUNDS
+        )
+        return Asked(queries, inverse, sketches, parts, device), own

@@ -9,10 +9,10 @@ from msgspec import structs
 from constellation import catalogue
 from constellation.fleet.households import make_patterns, neighbour_table
 from constellation.limits import SIMILAR_MAX
-from constellation.model import SyncOptions
+from constellation.model import Rows, SyncOptions
 from constellation.shard import Shard
 from constellation.shard.rankings import BYTES_PER_CURSOR, Rankings
-from constellation.shard.similarity import ARRIVALS_KEPT
+from constellation.shard.similarity import ARRIVALS_KEPT, Cosines, Vector
 from kernels.codes import quantise
 from kernels.rankings import RESERVE
 from tests.shard.material import START, batch, id_of, new_shard, request, settings
@@ -33,9 +33,9 @@ class Counted:
         shard.apply(request(ME, [(99, 0.9, 10)]), START)
         self.ask()
 
-    def search(self, *arguments: object, **named: object) -> object:
+    def search(self, query: Vector, k: int, spare: int = 0) -> tuple[Rows, Cosines]:
         self.sought += 1
-        return self._search(*arguments, **named)  # type: ignore[arg-type]
+        return self._search(query, k, spare)
 
     def ask(self, options: SyncOptions = TEN) -> bool:
         """Was anything sought for the answer?"""
