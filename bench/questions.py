@@ -23,6 +23,8 @@ QUESTIONS = {
     "tracing": "what do traces cost a sync?",
     "endurance": "does a shard stay as it is while it serves?",
     "cursor": "what does a household's day of syncs bring down, and what does it cost to know what changed?",
+    "renewal": "what does a sync of a known device cost, and is its list still true after a day?",
+    "moonshot": "how many syncs a second carry two cores when all TVs of a shard are on?",
     "turns": "how long does the event loop stand still at worst?",
     "background": "how long do storage and federation hold the event loop at worst?",
     "lookups": "what do reading trends and finding a device cost?",

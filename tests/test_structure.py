@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "limits": set(),
     "model": {"errors", "limits"},
     "config": {"errors", "limits"},
-    "digest": {"model"},
+    "digest": {"model", "kernels"},
     "residuals": {"model", "kernels"},
     "rounding": {"digest", "limits", "model"},
     "projection": {"model", "kernels"},
