@@ -1,4 +1,5 @@
-# One shard. Build: docker build -t constellation .   Run: docker run -v constellation:/home/constellation/data -p 8080:8080 -p 9090:9090 constellation
+# One shard. Build: docker build -t constellation .   Run, with the public keys of `constellation token keys` in ./keys:
+# docker run -v constellation:/home/constellation/data -v ./keys:/keys:ro -e CONSTELLATION_TOKEN_KEYS=/keys/token-keys.jwks -p 8080:8080 -p 9090:9090 constellation
 FROM python:3.11-slim AS build
 WORKDIR /source
 RUN python -m venv /opt/constellation

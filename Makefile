@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo demo-federation test soak soak-histories soak-load load \
-	bench bench-full bench-gate bench-peers bench-scale lint format constraints clean
+	bench bench-full bench-gate bench-peers bench-scale lint format protobuf constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -28,8 +28,8 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest $(BESIDE)
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
-soak: $(VENV)/.dev  ## the fault tests in their long form
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability
+soak: $(VENV)/.dev  ## the fault and overload tests in their long form
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/api/test_herd.py tests/api/test_overload.py
 
 soak-histories: $(VENV)/.dev  ## a million histories of syncs; hours
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/client/test_convergence.py
@@ -64,6 +64,9 @@ lint: $(VENV)/.dev  ## format, lint and types
 format: $(VENV)/.dev  ## make the format and the imports right
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+protobuf: $(VENV)/.dev  ## make the Python of the gRPC contract again
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. constellation/api/grpc/sync.proto
 
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints

@@ -7,9 +7,9 @@ sends as soon as it is answered. A peer that closes or talks nonsense fails the 
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -40,6 +40,12 @@ class Load(NamedTuple):
 
     def quantile_ms(self, q: float) -> float:
         return float(np.quantile(self.latencies_s, q)) * 1e3
+
+
+class Exchanges(Protocol):
+    """What a load is sent on: one request at a time."""
+
+    def exchange(self, request: bytes) -> Awaitable[Reply]: ...
 
 
 class Disconnected(Exception):
@@ -114,9 +120,9 @@ def make_request(method: str, target: str, headers: dict[str, str], body: bytes 
     return "\r\n".join(lines).encode() + _HEAD_END + body
 
 
-async def run_open_loop(connections: Sequence[Connection], requests: Sequence[bytes], dues_s: Sequence[float]) -> Load:
+async def run_open_loop(connections: Sequence[Exchanges], requests: Sequence[bytes], dues_s: Sequence[float]) -> Load:
     """Send each request at its moment, in seconds from now, on a connection that is free by then."""
-    idle: asyncio.Queue[Connection] = asyncio.Queue()
+    idle: asyncio.Queue[Exchanges] = asyncio.Queue()
     for connection in connections:
         idle.put_nowait(connection)
     tally = _Tally()
@@ -136,12 +142,12 @@ async def run_open_loop(connections: Sequence[Connection], requests: Sequence[by
     return tally.finish()
 
 
-async def run_closed_loop(connections: Sequence[Connection], requests: Iterable[bytes], seconds: float) -> Load:
+async def run_closed_loop(connections: Sequence[Exchanges], requests: Iterable[bytes], seconds: float) -> Load:
     """Send one request after the other on every connection until the time, or the requests, are over."""
     tally = _Tally()
     waiting = iter(requests)
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Exchanges) -> None:
         while time.perf_counter() - tally.started < seconds:
             request = next(waiting, None)
             if request is None:

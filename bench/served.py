@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,8 @@ class Server:
 
     def __init__(self, options: list[str], log: IO[bytes], patience_s: float) -> None:
         self._log, self._patience_s = log, patience_s
-        command = [sys.executable, "-m", "constellation", "serve", "--port=0", "--metrics-port=0", *options]
+        ports = ["--port=0", "--grpc-port=0", "--metrics-port=0"]
+        command = [sys.executable, "-m", "constellation", "serve", *ports, *options]
         began_at = time.perf_counter()
         self._child = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -39,6 +41,18 @@ class Server:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def grpc(self) -> str:
+        """The address of its gRPC port."""
+        found = re.search(rb"^grpc on (\S+)$", self._logged(), re.M)
+        assert found is not None
+        return found[1].decode()
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time since its start."""
+        fields = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """kill -9."""
@@ -59,9 +73,11 @@ class Server:
 
     def logged(self, event: str) -> dict[str, Any]:
         """The first line of the log about this event."""
-        lines = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).splitlines()
-        told = (json.loads(line) for line in lines if line.startswith(b"{"))
+        told = (json.loads(line) for line in self._logged().splitlines() if line.startswith(b"{"))
         return next(line for line in told if line["event"] == event)
+
+    def _logged(self) -> bytes:
+        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)
 
 
 @contextmanager

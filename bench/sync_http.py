@@ -61,8 +61,8 @@ def measure(plan: Plan) -> Answers:
     paced = [post(request) for request in mix(households, part, int(RATE_PER_S * plan.seconds), 1, rng)]
     sustained = [post(request) for request in mix(households, part, int(BUILT_PER_S * plan.seconds), 2, rng)]
     dues_s = np.cumsum(rng.exponential(1 / RATE_PER_S, len(paced))).tolist()
-    servers_core, generators_core = _two_cores()
-    with _running_on(servers_core), serving(*in_memory(plan)) as server, _running_on(generators_core):
+    servers_core, generators_core = two_cores()
+    with running_on(servers_core), serving(*in_memory(plan)) as server, running_on(generators_core):
         loads = uvloop.run(_load(server.url, filling, paced, dues_s, sustained, plan.seconds))
     yield from _rows(loads)
 
@@ -156,7 +156,7 @@ def _content(
     ), workload.no_updates()
 
 
-def _two_cores() -> tuple[set[int], set[int]]:
+def two_cores() -> tuple[set[int], set[int]]:
     """A core each for server and generator; both get all of them where there is one, or no way to choose."""
     if not hasattr(os, "sched_getaffinity"):
         return set(), set()
@@ -165,7 +165,7 @@ def _two_cores() -> tuple[set[int], set[int]]:
 
 
 @contextmanager
-def _running_on(cores: set[int]) -> Iterator[None]:
+def running_on(cores: set[int]) -> Iterator[None]:
     """Run, and start children, on these cores only."""
     if not cores:
         yield

@@ -36,6 +36,8 @@ _SHARE = r"^[0-9]{1,4}/[1-9][0-9]{0,3}$"
 _PATTERNS = {_REGIONS: "1 to 64 ASCII characters without spaces", _SHARE: "i/n with i < n"}
 
 
+_FILE: dict[str, Any] = {"min_length": 1, "max_length": 4_096}
+
 CoordinatorUrl = Annotated[
     str, Meta(description="URL of the federation's PostgreSQL, or none", min_length=1, max_length=4_096)
 ]
@@ -46,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="address to listen on", min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(description="REST port", ge=0, le=65_535)] = 8080
+    grpc_port: Annotated[int, Meta(description="gRPC port", ge=0, le=65_535)] = 50_051
     metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
     shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
     region: Annotated[
@@ -79,6 +82,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_ttl_days: Annotated[
         int, Meta(description="days without a sync after which a device is forgotten", ge=1, le=3_650)
     ] = 90
+    device_syncs_per_min: Annotated[
+        int, Meta(description="syncs of one device a minute, in the long run", ge=1, le=1_000_000)
+    ] = 120
+    device_burst: Annotated[
+        int, Meta(description="syncs of one device at once, after a quiet while", ge=1, le=1_000_000)
+    ] = 2_000
     quality_threshold: Annotated[float, Meta(description="success rate to be stored", ge=0, le=1)] = 0.7
     serve_threshold: Annotated[float, Meta(description="success rate to be served to others", ge=0, le=1)] = 0.8
     sharing: Annotated[
@@ -101,7 +110,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_compressed_bytes: Annotated[int, Meta(description="largest compressed body", ge=1_024, le=1 << 28)] = (
         limits.COMPRESSED_BODY_BYTES_MAX
     )
+    max_connections: Annotated[
+        int, Meta(description="open connections at most, if the system allows as many files", ge=1, le=1 << 20)
+    ] = 8_192
     access_log: Annotated[bool, Meta(description="one line a request on standard output")] = False
+    token_keys: Annotated[
+        str, Meta(description="file of the public keys of tokens, PEM or JWKS; none: no token is asked for", **_FILE)
+    ] = NONE
+    token_revocations: Annotated[
+        str, Meta(description="file of revoked tokens and devices, a jti or sub a line or in JSON, or none", **_FILE)
+    ] = NONE
+    audience: Annotated[str, Meta(description="fleet that tokens must be for", min_length=1, max_length=256)] = (
+        "constellation"
+    )
+    max_cached_tokens: Annotated[
+        int, Meta(description="tokens at most that are not checked anew each time; 0.5 KB each", ge=1, le=1 << 28)
+    ] = 100_000
+    insecure: Annotated[bool, Meta(description="let others than this machine reach a shard that asks for no token")] = (
+        False
+    )
+    tls_cert: Annotated[
+        str, Meta(description="file of the certificate and its chain, PEM, or none: plain HTTP", **_FILE)
+    ] = NONE
+    tls_key: Annotated[str, Meta(description="file of its private key, PEM, or none", **_FILE)] = NONE
+    tls_client_ca: Annotated[
+        str, Meta(description="file of the authorities of clients' certificates (mutual TLS), PEM, or none", **_FILE)
+    ] = NONE
 
     @property
     def shares(self) -> Literal["patterns", "aggregates"]:
@@ -263,8 +297,13 @@ def _allowed(kind: introspect.Type) -> str:
 
 
 def _check_relations(settings: Settings) -> None:
-    if settings.port == settings.metrics_port != 0:
-        raise WrongSetting(f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port")
+    _check_identity(settings)
+    if settings.port == settings.grpc_port != 0:
+        raise WrongSetting(f"--grpc-port: got {settings.grpc_port}; allowed: another port than --port")
+    if settings.metrics_port in {settings.port, settings.grpc_port} - {0}:
+        raise WrongSetting(
+            f"--metrics-port: got {settings.metrics_port}; allowed: another port than --port and --grpc-port"
+        )
     if settings.shards < len(settings.region.split(",")) or not all(settings.region.split(",")):
         raise WrongSetting(
             f"--region: got {settings.region}; allowed: at most one region for each of {settings.shards} shards, "
@@ -292,3 +331,19 @@ def _check_relations(settings: Settings) -> None:
             f"--max-patterns: got {settings.max_patterns}; "
             f"allowed: at least --max-patterns-per-device ({settings.max_patterns_per_device})"
         )
+
+
+def _check_identity(settings: Settings) -> None:
+    if settings.host not in LOOPBACK and settings.token_keys == NONE and not settings.insecure:
+        raise WrongSetting(
+            f"--host: got {settings.host}, which others reach, and no --token-keys; allowed: with --token-keys FILE "
+            "(`constellation token keys` makes one), so that callers show who they are; or with --insecure"
+        )
+    if settings.token_revocations != NONE and settings.token_keys == NONE:
+        raise WrongSetting(f"--token-revocations: got {settings.token_revocations}; allowed: with --token-keys")
+    if (settings.tls_cert == NONE) != (settings.tls_key == NONE):
+        raise WrongSetting(
+            f"--tls-cert: got {settings.tls_cert} and --tls-key {settings.tls_key}; allowed: both files, or neither"
+        )
+    if settings.tls_client_ca != NONE and settings.tls_cert == NONE:
+        raise WrongSetting(f"--tls-client-ca: got {settings.tls_client_ca}; allowed: with --tls-cert and --tls-key")

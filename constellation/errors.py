@@ -4,6 +4,7 @@ Raised anywhere below the API, turned into problem+json (RFC 9457) or its gRPC t
 A detail says which field, what came and what was expected. Programmer errors are not here: they assert.
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -36,10 +37,28 @@ class Malformed(Problem):
     status, code = 400, "malformed"
 
 
+class Unauthenticated(Problem):
+    """No token, or one that is not, not yet or no longer good. `error` as RFC 6750 names it, if there was a token."""
+
+    status, code = 401, "unauthenticated"
+
+    def __init__(self, detail: str, *, error: str | None = None) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
 class Forbidden(Problem):
     """What this caller, or with these settings nobody, may have."""
 
     status, code = 403, "forbidden"
+
+
+class MissingScope(Forbidden):
+    """The token is good, and has none of the `scopes` that the call needs."""
+
+    def __init__(self, detail: str, *, scopes: Iterable[str]) -> None:
+        super().__init__(detail)
+        self.scopes = sorted(scopes)
 
 
 class NotFound(Problem):
@@ -115,6 +134,12 @@ class Unavailable(Problem):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Unavailable):
+    """The device syncs too often; after `retry_after_s` it may again."""
+
+    status, code = 429, "rate_limited"
+
+
 class ShardFull(Unavailable):
     """No room for a new device, or for these patterns or content."""
 
@@ -122,7 +147,7 @@ class ShardFull(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """Too much work is in flight."""
+    """Too much work is in flight, or the request waited longer than it may."""
 
     code = "overloaded"
 

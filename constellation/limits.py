@@ -24,6 +24,7 @@ for a long one (`python -m bench upload`)."""
 # One answer.
 SIMILAR_MAX = 100
 TRENDING_MAX = 50
+CONTENT_PER_PULL_MAX = 100
 INTERESTS_MAX = 3
 BEST_KNOWN_COUNT_CAP = 1_000
 WEIGHT_COUNT_CAP = 1_000
@@ -48,18 +49,71 @@ EXPIRED_PER_STEP_MAX = 20
 EXPIRE_EVERY_S = 600
 
 # Serving.
-IN_FLIGHT_MAX = 512
+IN_FLIGHT_MAX = 640
+"""Requests that are here and not answered; those that wait for their own client do not count. At 1 ms a sync the last
+of them is started after 0.6 s."""
+IN_FLIGHT_QUIET_MAX = 512
+"""Of these, before syncs that bring no new pattern are refused."""
+IN_FLIGHT_OTHER_MAX = 320
+"""Of these, before all else but health and metrics is refused: reads for people, titles, files for TVs."""
+QUIET_BODY_BYTES_MAX = 256
+"""A shorter body holds no new pattern: the embedding alone takes 384 bytes, and they hardly compress."""
+QUEUED_S_MAX = 2.0
+"""A request that waited longer for its turn is not started."""
+DEADLINE_MS_MIN, DEADLINE_MS_MAX = 100, 3_600_000
+"""That a client may give a request; nobody who asks over a network waits less."""
+LENGTH_DIGITS_MAX = 18
+REFUSED_PAUSE_S = 1.0
+"""In which a connection is not read after a refusal, while more are refused than served: the least `Retry-After`."""
+BODY_BYTES_HELD_MAX = 64 << 20
+"""Of all bodies that came in part."""
 BODY_READ_S_MAX = 15
 KEEP_ALIVE_S_MAX = 75
+CALLS_MAX = 4_096
+"""Of gRPC at once, open streams among them."""
+STREAMS_MAX = 2_048
+STREAM_IDLE_S_MAX = 1_200
+CALLS_END_S_MAX = 1
+"""When the port closes, for those that are not answered by then."""
+HEALTH_LOOK_S = 0.25
+"""How soon who watches the health of gRPC hears of a change."""
 REQUEST_ID_CHARS_MAX = 64
 DRAIN_S_MAX = 20
 DRAIN_ANNOUNCED_S_MIN = 1
 MAINTAIN_EVERY_MS = 50
 LATENCY_SAMPLES = 4_096
 RETRY_AFTER_S = 30
+RETRY_AFTER_S_MAX = 300
 NEXT_SYNC_AFTER_S = 300
 NEXT_SYNC_WITHIN_S = 600
+NEXT_SYNC_STRETCH_MAX = 8
+"""Times as long a loaded shard sends devices away: four million of them are then 833 syncs/s, about what it can."""
 ACCESS_LOG_QUEUE_LEN_MAX = 10_000
+
+# The page.
+HISTORY_LEN = 600
+"""Seconds."""
+LISTENERS_MAX = 64
+EVENTS_QUEUED_MAX = 30
+"""For one listener: 20 s of them, about."""
+ROUNDS_SHOWN = 12
+# Connections.
+HEAD_READ_S_MAX = 10
+MESSAGE_READ_S_MAX = 20
+"""Head and body; what a body takes too long for is told the client before."""
+REPLY_TAKEN_S_MAX = 30
+"""In which a client must have taken all that waits for it."""
+CONNECTIONS_LOOKED_AT_EVERY_S = 1.0
+CONNECTIONS_PER_TURN_MAX = 1_000
+OVERHEAD_BYTES_MAX = 64 << 10
+"""Of one request, whatever is not its body."""
+PIPELINED_MAX = 16
+"""Requests that wait for the reply to the one before, on one connection."""
+SEND_BUFFER_BYTES = 128 << 10
+"""Of replies, on one connection, in the kernel."""
+FILES_RESERVED = 256
+"""Of those that the system lets a process open; the rest may be connections."""
+METRICS_CONNECTIONS_MAX = 64
 
 # Training a codebook.
 SAMPLE_MAX = 10_000
@@ -69,6 +123,8 @@ SAMPLED_PER_TURN = 2_000
 
 # Durability.
 FLUSH_EVERY_S = 1.0
+FILES_LOOKED_AT_EVERY_S = 2.0
+"""Keys, revocations and certificates; a look that finds nothing new costs microseconds, in a thread."""
 FLUSH_RETRY_S_MAX = 15.0
 FLUSH_PATTERNS_MAX = 1_000
 FLUSH_TITLES_MAX = 200
@@ -89,7 +145,15 @@ assert COMPRESSED_BODY_BYTES_MAX <= BODY_BYTES_MAX <= ZSTD_WINDOW_BYTES_MAX
 assert SIMILAR_MAX + PATTERNS_PER_DEVICE_MAX < 1_000
 assert SAMPLED_PER_TURN <= SAMPLE_MAX <= SAMPLE_ROWS_DRAWN
 assert DRAIN_ANNOUNCED_S_MIN + BODY_READ_S_MAX < DRAIN_S_MAX
+assert ACTIVE_WINDOW_S < STREAM_IDLE_S_MAX
+assert IN_FLIGHT_MAX + STREAMS_MAX < CALLS_MAX
+# Of a shard that is not loaded. Stretched, a device comes back when it no longer counts as active: the window is the
+# contract's, and a device that is sent away for longer has not synced within it.
 assert NEXT_SYNC_AFTER_S + NEXT_SYNC_WITHIN_S <= ACTIVE_WINDOW_S
+assert IN_FLIGHT_OTHER_MAX < IN_FLIGHT_QUIET_MAX < IN_FLIGHT_MAX
+assert HEAD_READ_S_MAX <= BODY_READ_S_MAX < MESSAGE_READ_S_MAX
+assert BODY_BYTES_MAX <= BODY_BYTES_HELD_MAX
+assert RETRY_AFTER_S <= RETRY_AFTER_S_MAX
 
 # Replies that tell what changed.
 FREED_ROWS_KEPT = 4_096

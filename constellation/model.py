@@ -102,10 +102,11 @@ class Delta(msgspec.Struct):
 
 
 class SyncRequest(msgspec.Struct):
-    """A decoded body of `POST /api/v1/sync`."""
+    """A decoded sync. One that does not register leaves a device that is not known unknown; its delta is empty."""
 
     device_id: bytes
     delta: Delta
+    registers: bool = True
 
 
 class SyncOptions(msgspec.Struct, frozen=True):

@@ -82,9 +82,16 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
     ("given", "named"),
     [
         ({"port": 5, "metrics_port": 5}, "--metrics-port"),
+        ({"port": 5, "grpc_port": 5}, "--grpc-port"),
+        ({"grpc_port": 5, "metrics_port": 5}, "--metrics-port"),
         ({"max_body_bytes": 2_048, "max_compressed_bytes": 4_096}, "--max-compressed-bytes"),
         ({"serve_threshold": 0.5, "quality_threshold": 0.6}, "--serve-threshold"),
         ({"max_patterns": 8, "max_patterns_per_device": 9}, "--max-patterns"),
+        ({"host": "0.0.0.0", "sharing": "aggregates"}, "--host"),
+        ({"token_revocations": "revoked.txt"}, "--token-revocations"),
+        ({"tls_cert": "tls.crt"}, "--tls-cert"),
+        ({"tls_key": "tls.key"}, "--tls-cert"),
+        ({"tls_client_ca": "ca.crt"}, "--tls-client-ca"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], named: str) -> None:
@@ -93,7 +100,15 @@ def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], 
 
 
 def test_two_free_ports_are_no_contradiction() -> None:
-    assert config.load({"port": 0, "metrics_port": 0}, {}).port == 0
+    assert config.load({"port": 0, "grpc_port": 0, "metrics_port": 0}, {}).port == 0
+
+
+def test_others_reach_a_shard_that_asks_for_tokens_or_is_meant_to_ask_nobody() -> None:
+    reachable = {"host": "0.0.0.0", "sharing": "aggregates"}
+    with pytest.raises(WrongSetting, match=r"got 0\.0\.0\.0, which others reach.*--token-keys FILE.*--insecure"):
+        config.load(reachable, {})
+    assert config.load(reachable | {"token_keys": "keys.jwks"}, {}).host == "0.0.0.0"
+    assert config.load(reachable | {"insecure": True}, {}).host == "0.0.0.0"
 
 
 def test_memory_that_the_machine_does_not_have_is_refused() -> None:

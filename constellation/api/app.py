@@ -2,15 +2,17 @@
 
 from litestar import Litestar, get
 from litestar.di import NamedDependency, Provide
-from litestar.types import ASGIApp
 
-from constellation.api import codebooks, content, devices, dictionaries, health, openapi, shards, sync, trending
+from constellation.api import access, codebooks, content, devices, dictionaries, health, openapi, shards, sync, trending
 from constellation.api.edge import Edge
 from constellation.api.metrics import CONTENT_TYPE
 from constellation.api.operations import described
+from constellation.api.page import files as page_files
+from constellation.api.page import stream
 from constellation.api.problems import exception_handlers
 from constellation.api.replies import Reply
 from constellation.api.service import Service
+from constellation.identity import Allowed
 
 HANDLERS = (
     sync.sync,
@@ -25,6 +27,9 @@ HANDLERS = (
     shards.stats,
     shards.shards,
     shards.info,
+    stream.live,
+    page_files.page,
+    page_files.page_file,
     health.live,
     health.ready,
     health.detailed,
@@ -47,25 +52,28 @@ async def metrics(service: NamedDependency[Service]) -> Reply:
     return Reply(service.metrics.text(), CONTENT_TYPE)
 
 
-def create_app(service: Service) -> ASGIApp:
+def create_app(service: Service) -> Edge:
     """The application of the API port."""
     return _create(service, *HANDLERS, metrics)
 
 
-def create_metrics_app(service: Service) -> ASGIApp:
-    """The application of the metrics port: one page, and the same errors."""
-    return _create(service, metrics)
+def create_metrics_app(service: Service) -> Edge:
+    """The application of the metrics port: one page, readiness for who has no certificate, and the same errors."""
+    return _create(service, metrics, health.live, health.ready)
 
 
-def _create(service: Service, *handlers: object) -> ASGIApp:
+def _create(service: Service, *handlers: object) -> Edge:
+    allowed: dict[tuple[str, str], Allowed] = {}
     app = Litestar(
         route_handlers=handlers,  # type: ignore[arg-type]
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
         exception_handlers=exception_handlers(service),
+        before_request=access.authorizer(allowed),
         # Ours: the document is built of what the handlers say, a body is bounded where it is read.
         openapi_config=None,
         request_max_body_size=None,
         logging_config=None,
     )
-    app.state["document"] = openapi.build(app)
-    return Edge(app, service)
+    allowed |= access.permissions(app.routes)
+    app.state["document"] = openapi.build(app, service.identity.required)
+    return Edge(access.Gate(app, service), service)

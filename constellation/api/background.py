@@ -12,8 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from constellation import limits
 from constellation.api.federating import federate
 from constellation.api.keeping import keep
+from constellation.api.page.drawing import draw
+from constellation.api.page.watching import watch
 from constellation.api.service import STORAGE, Service
 from constellation.errors import Unavailable
+from constellation.identity import Identity, Tls
 
 _LAG_SAMPLE_S = 0.05
 
@@ -30,6 +33,9 @@ async def running(service: Service) -> AsyncIterator[None]:
             group.create_task(_guard(service, "loop watch", _watch_lag(service))),
             group.create_task(_guard(service, STORAGE, _keep(service))),
             group.create_task(_guard(service, "federation", federate(service))),
+            group.create_task(_guard(service, "page", watch(service))),
+            group.create_task(_guard(service, "map", draw(service))),
+            group.create_task(_guard(service, "identity", _watch_files(service))),
         ]
         if service.access_log is not None:
             service.access_log.start()
@@ -52,7 +58,9 @@ async def _guard(service: Service, part: str, work: Coroutine[None, None, None])
 
 async def _maintain(service: Service) -> None:
     while True:
+        began_s = time.thread_time()
         more = service.shard.maintain()
+        service.admission.spare_s += time.thread_time() - began_s
         # One step of at most LOOP_TURN_MS_MAX, then every request that has come is answered before the next one.
         await asyncio.sleep(0 if more else limits.MAINTAIN_EVERY_MS / 1e3)
 
@@ -76,9 +84,24 @@ async def _expire(service: Service) -> None:
                 await asyncio.sleep(0)
 
 
+async def _watch_files(service: Service) -> None:
+    """Keys, revocations and certificates, as they are written; in a thread, because disks make one wait."""
+    watched: list[Identity | Tls] = [service.identity, *([service.tls] if service.tls else [])]
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(service.files_written.wait(), limits.FILES_LOOKED_AT_EVERY_S)
+        service.files_written.clear()
+        for each in watched:
+            await asyncio.to_thread(each.look)
+
+
 async def _watch_lag(service: Service) -> None:
     while True:
-        due_at = time.perf_counter() + _LAG_SAMPLE_S
+        began_at, began_s = time.perf_counter(), time.thread_time()
         await asyncio.sleep(_LAG_SAMPLE_S)
-        service.loop_lag_s = max(0.0, time.perf_counter() - due_at)
+        elapsed_s, worked_s = time.perf_counter() - began_at, time.thread_time() - began_s
+        service.loop_lag_s = max(0.0, elapsed_s - _LAG_SAMPLE_S)
         service.loop_lag_s_max = max(service.loop_lag_s_max, service.loop_lag_s)
+        service.live.lag_s_max = max(service.live.lag_s_max, service.loop_lag_s)
+        if service.opened.is_set():  # loading works as hard as it can
+            service.admission.sample(elapsed_s, worked_s, service.loop_lag_s)

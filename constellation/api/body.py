@@ -11,8 +11,6 @@ from constellation.config import Settings
 from constellation.errors import Malformed, TooLarge
 from constellation.wire.body import Body, unpack
 
-DECLARED_DIGITS_MAX = 18
-
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], form: Form, settings: Settings) -> Body:
     """The whole body, decompressed; both sizes bounded by the settings.
@@ -33,7 +31,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], form: Form
 
 def _check_declared(length: bytes | None, size_max: int) -> None:
     # Content-Length can only refuse early, it never permits: what comes is counted all the same.
-    if length is not None and length.isdigit() and (len(length) > DECLARED_DIGITS_MAX or int(length) > size_max):
+    if length is not None and length.isdigit() and (len(length) > limits.LENGTH_DIGITS_MAX or int(length) > size_max):
         raise TooLarge(f"body: {length.decode()} bytes declared, at most {size_max} are read")
 
 

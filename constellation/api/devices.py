@@ -5,9 +5,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from constellation.api import parameters
+from constellation.api.access import caller_of
 from constellation.api.operations import ADMISSION, described
+from constellation.api.replies import AnyRequest
 from constellation.api.service import Service
 from constellation.errors import InvalidParameter, Moving, WrongShard
+from constellation.identity import ADMIN
 
 
 @delete(
@@ -24,9 +27,12 @@ from constellation.errors import InvalidParameter, Moving, WrongShard
         problems=(InvalidParameter, WrongShard, Moving, *ADMISSION),
     ),
 )
-async def forget_device(service: NamedDependency[Service], device_id: FromPath[str]) -> None:
-    service.admit()
+async def forget_device(request: AnyRequest, service: NamedDependency[Service], device_id: FromPath[str]) -> None:
     name = parameters.read_uuid(device_id, "path.device_id")
+    caller = caller_of(request)
+    if ADMIN not in caller.scopes:
+        caller.require_device(name)
+    service.admit()
     service.admit_device(name)
     service.admit_change()
     service.shard.forget(name, service.clock())

@@ -1,24 +1,29 @@
-"""The outermost layer: gives every request its id and accounts for it once it is answered.
+"""The outermost layer of HTTP: every request gets its id, what waited too long is refused, all are counted.
 
 Wraps the framework, so that its own 404 and 405 and every error carry an id and are counted, too. Nothing here
-waits.
+waits, but for bytes of the client.
 """
 
-import itertools
 import re
-import secrets
 import time
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 
 from constellation import limits
-from constellation.api.access_log import AccessRecord
+from constellation.api.accounting import Account, RequestIds
+from constellation.api.admission import Class, classify
+from constellation.api.replies import scope_media
 from constellation.api.service import Service
+from constellation.errors import InvalidParameter, Problem, Unavailable
+from constellation.wire.media import Media
+from constellation.wire.problems import CONTENT_TYPES, encode_problem
 
 SYNC_PATH = "/api/v1/sync"
+DEADLINE_HEADER = b"x-request-deadline-ms"
 
-_SANE_ID = re.compile(rb"[!-~]{1,%d}" % limits.REQUEST_ID_CHARS_MAX)
+_DEADLINE = re.compile(rb"[0-9]{1,8}")
 
 
 class Edge:
@@ -27,65 +32,119 @@ class Edge:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        # Unique without a system call per request: a random prefix for the process, then a count.
-        self._id_prefix = secrets.token_hex(6)
-        self._ids = itertools.count(1)
+        self.ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server speaks HTTP alone: websockets are off, and this process has its own lifespan.
         http = cast(HTTPScope, scope)
-        exchange = _Exchange(self._request_id(http), self._service.draining, receive, send)
-        scope["state"]["request_id"] = exchange.request_id.decode()
+        request_id, deadline_ms = self._read(http)
+        exchange = _Exchange(request_id, http["state"], self._service, receive, send)
+        http["state"]["request_id"] = request_id.decode()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            problem = self._objection(http, exchange, deadline_ms)
+            if problem is None:
+                await self._app(scope, exchange.receive, exchange.send)
+                self._service.admission.answered(exchange.status)
+            else:
+                await self._refuse(http, exchange, problem)
         finally:
-            self._account(http, exchange)
+            self._service.admission.body_bytes -= exchange.body_bytes
+            exchange.close(self._service, http["method"], http["path"], is_sync(http["method"], http["path"]))
 
-    def _request_id(self, scope: HTTPScope) -> bytes:
+    def refusal(self, problem: Problem, request_id: bytes, media: Media) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Headers and body of a reply that is made without the framework; the problem is counted."""
+        self._service.metrics.problem(problem.code)
+        body = encode_problem(problem, request_id.decode(), media)
+        headers = [
+            (b"content-type", CONTENT_TYPES[media].encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"vary", b"Accept"),
+        ]
+        if isinstance(problem, Unavailable):
+            headers.append((b"retry-after", b"%d" % problem.retry_after_s))
+        return headers, body
+
+    def _read(self, scope: HTTPScope) -> tuple[bytes, bytes]:
+        """The request's id, its own or a new one, and the deadline that it names, if any."""
+        sent_id, deadline_ms = None, b""
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-                return value
-        return f"{self._id_prefix}{next(self._ids):08x}".encode()
+            if name == b"x-request-id":
+                sent_id = sent_id or value
+            elif name == DEADLINE_HEADER:
+                deadline_ms = value
+        return self.ids.of(sent_id), deadline_ms
 
-    def _account(self, scope: HTTPScope, exchange: "_Exchange") -> None:
-        service = self._service
-        ended_at = time.perf_counter()
-        duration_s = ended_at - exchange.started_at
-        service.metrics.transferred(exchange.bytes_in, exchange.bytes_out)
-        if scope["path"] == SYNC_PATH and scope["method"] == "POST":
-            service.metrics.sync(exchange.status, duration_s)
-            if exchange.status == 200:
-                service.latencies.record(ended_at, duration_s)
-        if service.access_log is not None:
-            service.access_log.write(
-                AccessRecord(
-                    service.clock(), exchange.request_id.decode(), scope["method"], scope["path"], exchange.status,
-                    duration_s * 1e3, exchange.bytes_in, exchange.bytes_out,
+    def _objection(self, scope: HTTPScope, exchange: "_Exchange", deadline_ms: bytes) -> Problem | None:
+        """Why the request is not started, if it is not: the connection has found no room for it, or it comes late."""
+        if exchange.refused:
+            return self._service.admission.overloaded("too many requests are in flight")
+        waited_s = exchange.begun_at - exchange.started_at
+        if deadline_ms:
+            if (
+                _DEADLINE.fullmatch(deadline_ms) is None
+                or not limits.DEADLINE_MS_MIN <= int(deadline_ms) <= limits.DEADLINE_MS_MAX
+            ):
+                name, got = "header.X-Request-Deadline-Ms", deadline_ms[:40].decode("latin-1")
+                return InvalidParameter(
+                    f"{name}: got {got}, expected {limits.DEADLINE_MS_MIN} to {limits.DEADLINE_MS_MAX}", path=name
                 )
-            )  # fmt: skip
+            if waited_s * 1e3 >= int(deadline_ms):
+                return self._service.admission.overloaded("its deadline passed before its turn came")
+        if waited_s > limits.QUEUED_S_MAX and classify(scope["method"], scope["path"], None) is not Class.VITAL:
+            return self._service.admission.overloaded(f"it waited more than {limits.QUEUED_S_MAX:g} s for its turn")
+        return None
+
+    async def _refuse(self, scope: HTTPScope, exchange: "_Exchange", problem: Problem) -> None:
+        headers, body = self.refusal(problem, exchange.request_id, scope_media(scope))
+        await exchange.send({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-class _Exchange:
-    """One request and its reply, counted as they pass."""
+def is_sync(method: str, path: str) -> bool:
+    return path == SYNC_PATH and method == "POST"
 
-    __slots__ = ("_close", "_receive", "_send", "bytes_in", "bytes_out", "request_id", "started_at", "status")
 
-    def __init__(self, request_id: bytes, close: bool, receive: Receive, send: Send) -> None:
-        self.request_id = request_id
-        self.started_at = time.perf_counter()
-        self.bytes_in = 0
-        self.bytes_out = 0
-        # What stands when the client went away before there was a reply (as nginx logs it).
-        self.status = 499
-        self._close = close
+class _Exchange(Account):
+    """One request and its reply as they pass."""
+
+    __slots__ = ("_admission", "_close", "_receive", "_send", "_whole", "begun_at", "body_bytes", "refused")
+
+    def __init__(
+        self, request_id: bytes, state: Mapping[str, Any], service: Service, receive: Receive, send: Send
+    ) -> None:
+        self.begun_at = time.perf_counter()
+        # Of its headers, where a connection tells it: what waits for the loop's turn has begun to take time.
+        super().__init__(request_id, state.get("arrived_at", self.begun_at))
+        self.refused = "refused" in state
+        self.body_bytes = 0
+        self._whole = False
+        self._admission = service.admission
+        self._close = service.draining
         self._receive = receive
         self._send = send
 
     async def receive(self) -> ReceiveMessage:
-        message = await self._receive()
+        if self._whole:
+            return await self._receive()  # nothing can come but that the client leaves
+        admission = self._admission
+        admission.awaiting_client += 1
+        try:
+            message = await self._receive()
+        finally:
+            admission.awaiting_client -= 1
         if message["type"] == "http.request":
             self.bytes_in += len(message["body"])
+            self._whole = not message["more_body"]
+            if message["more_body"]:
+                self._hold(len(message["body"]))
         return message
+
+    def _hold(self, body_bytes: int) -> None:
+        """Memory that a client takes for as long as it likes is bounded for all of them together."""
+        self.body_bytes += body_bytes
+        self._admission.body_bytes += body_bytes
+        if self._admission.body_bytes > limits.BODY_BYTES_HELD_MAX:
+            raise self._admission.overloaded("too much is held of bodies that come slowly")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -120,6 +120,8 @@ async def _look(service: Service, database: CoordinatorDatabase, mover: Mover) -
         _serve(service, await asyncio.to_thread(_decoded, published.result, published.given))
         if _kept(service):
             await last_round.keep(_folder(service), (published.result, published.given))
+    if service.live.watched.is_set():
+        service.live.rounds = await database.last_rounds(limits.ROUNDS_SHOWN)
     service.federation.looked_s = time.perf_counter() - began_at
     if more:
         return 0.0

@@ -76,11 +76,22 @@ async def detailed(request: AnyRequest, service: NamedDependency[Service]) -> Re
         "shard": _probe(service.stats),
         "index": _probe(lambda: service.shard.answer(_NOBODY, SyncOptions(similar=1, trending=0, embedding="i8"))),
         "loop": Component("ok", service.loop_lag_s * 1e3),
+        **_files(service),
         **_storage(service),
         **_federation(service),
         **{part: Component("failed", 0.0, why) for part, why in service.broken.items()},
     }
     return reply(request, DetailedHealth(service.status, components))
+
+
+def _files(service: Service) -> dict[str, Component]:
+    """Keys, revocations and certificates: failed while what was written last cannot be used."""
+    watched = {"identity": service.identity if service.identity.required else None, "tls": service.tls}
+    return {
+        part: Component("failed" if each.failing else "ok", 0.0, each.failing or None)
+        for part, each in watched.items()
+        if each is not None
+    }
 
 
 def _storage(service: Service) -> dict[str, Component]:

@@ -47,6 +47,10 @@ class Metrics:
         self._problems = Counter(
             "constellation_problems", "Requests refused, by problem code", ["shard_id", "code"], registry=self.registry
         )
+        self._cut = Counter(
+            "constellation_connections_cut", "Connections ended by the shard, by reason", ["shard_id", "why"],
+            registry=self.registry,
+        )  # fmt: skip
         self._bytes_in = self._counter("constellation_received_bytes", "Bytes of bodies received")
         self._bytes_out = self._counter("constellation_sent_bytes", "Bytes of bodies sent")
         self._by_status = {200: self._requests.labels(self._shard_id, "200")}
@@ -66,6 +70,10 @@ class Metrics:
 
     def problem(self, code: str) -> None:
         self._problems.labels(self._shard_id, code).inc()
+
+    def cut(self, why: str) -> None:
+        """One more connection was."""
+        self._cut.labels(self._shard_id, why).inc()
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -158,6 +166,11 @@ class _StateCollector(Collector):
         yield self._gauge("content_items", "Content items known", stats.content_items)
         yield self._gauge("resident_bytes", "Memory of the shard's columns", stats.bytes_resident)
         yield self._gauge("in_flight_requests", "Requests accepted and not answered yet", service.in_flight())
+        yield self._gauge("connections", "Open connections", service.connections())
+        yield self._gauge("load", "0: idle, 1: all that the shard can, smoothed", service.admission.load)
+        yield self._gauge(
+            "next_sync_seconds", "When a device is asked to come back, at first", service.admission.next_sync.after_s
+        )
         yield self._gauge("loop_lag_seconds", "How late the loop ran the last timer", service.loop_lag_s)
         yield self._gauge("loop_lag_max_seconds", "The largest loop lag since the start", service.loop_lag_s_max)
         yield from self._storage()

@@ -15,11 +15,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from constellation import __version__
+from constellation.api.access import ACCESS, OPEN
 from constellation.api.operations import Operation, Parameter, described
 from constellation.api.parameters import IF_NONE_MATCH
 from constellation.api.replies import AnyRequest, Reply
 from constellation.api.schemas import ProblemBody
-from constellation.errors import Problem, Unavailable
+from constellation.errors import Forbidden, Problem, Unauthenticated, Unavailable
+from constellation.identity import Allowed
 from constellation.wire.media import Media
 from constellation.wire.problems import CONTENT_TYPES
 
@@ -38,7 +40,16 @@ _HEADERS: dict[str, Any] = {
     },
     "Cache-Control": {"description": "how long it may be kept", "schema": {"type": "string"}},
     "ETag": {"description": "the checksum of the bytes", "schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "as in RFC 6750, section 3", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}},
+}
+
+
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "EdDSA; `sub` is the device, `aud` the fleet, `scope` lists what it may (docs/identity.md)",
 }
 
 
@@ -74,7 +85,7 @@ _VIEWER = files(__package__).joinpath("viewer.html").read_bytes()
 _ONLY_OURS = "default-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
 
 
-def build(app: Litestar) -> bytes:
+def build(app: Litestar, needs_token: bool) -> bytes:
     """The document of an application's routes, encoded once. Raises KeyError for a handler that is not described."""
     operations = {(path, method): operation for path, method, operation in _operations(app.routes)}
     types = {type_ for operation in operations.values() for type_ in (operation.body, operation.reply)}
@@ -82,7 +93,10 @@ def build(app: Litestar) -> bytes:
     _, components = msgspec.json.schema_components([*structs, ProblemBody], ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for (path, method), operation in operations.items():
-        paths.setdefault(path, {})[method] = _describe(path, method, operation)
+        allowed = ACCESS[f"{method.upper()} {path}"] if needs_token else OPEN
+        paths.setdefault(path, {})[method] = _describe(
+            path, method, operation, allowed, _refusals(needs_token, allowed)
+        )
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -93,7 +107,7 @@ def build(app: Litestar) -> bytes:
             },
             "servers": [{"url": "/"}],
             "paths": paths,
-            "components": {"schemas": components, "headers": _HEADERS},
+            "components": {"schemas": components, "headers": _HEADERS, "securitySchemes": {"token": _TOKEN}},
         }
     )
 
@@ -111,13 +125,24 @@ def _operation(handler: HTTPRouteHandler) -> Operation:
     return operation
 
 
-def _describe(path: str, method: str, operation: Operation) -> dict[str, Any]:
+def _refusals(needs_token: bool, allowed: Allowed) -> tuple[type[Problem], ...]:
+    """What the gate may refuse with: without keys it does so with what a proxy passed on."""
+    if not needs_token:
+        return (Forbidden,)
+    return (Unauthenticated, Forbidden) if allowed else ()
+
+
+def _describe(
+    path: str, method: str, operation: Operation, allowed: Allowed, refusals: tuple[type[Problem], ...]
+) -> dict[str, Any]:
     described_: dict[str, Any] = {
         "operationId": f"{method}_{path.strip('/').translate(str.maketrans('/{}.', '____'))}",
         "tags": [operation.tag],
         "summary": operation.summary,
         "parameters": [_parameter(parameter) for parameter in _parameters(operation)],
-        "responses": {str(operation.status): _success(operation)} | _problems(operation.problems),
+        "responses": {str(operation.status): _success(operation)} | _problems((*operation.problems, *refusals)),
+        # One of the scopes is enough.
+        "security": [{"token": [scope]} for scope in sorted(allowed)],
     }
     if operation.body is not None:
         described_["requestBody"] = {"required": True, "content": _content(operation.body, _REQUEST_TYPES)}
@@ -159,7 +184,7 @@ def _success(operation: Operation) -> dict[str, Any]:
 def _problems(problems: Iterable[type[Problem]]) -> dict[str, Any]:
     """One response for each status, naming the codes that it may carry."""
     by_status: dict[int, list[type[Problem]]] = {Problem.status: [Problem]}
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         by_status.setdefault(problem.status, []).append(problem)
     return {str(status): _problem(status, group) for status, group in sorted(by_status.items())}
 
@@ -169,6 +194,7 @@ def _problem(status: int, problems: list[type[Problem]]) -> dict[str, Any]:
     texts = [f"`{problem.code}`: {_first_line(problem)}" for problem in problems]
     narrowed = {"allOf": [{"$ref": _REF.format(name="ProblemBody")}, {"properties": {"code": {"enum": codes}}}]}
     retry = ["Retry-After"] if any(issubclass(problem, Unavailable) for problem in problems) else []
+    retry += ["WWW-Authenticate"] if Unauthenticated in problems else []
     return {
         "description": f"{HTTPStatus(status).phrase}. " + " ".join(texts),
         "headers": _headers("X-Request-Id", "Vary", *retry),

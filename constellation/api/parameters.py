@@ -45,6 +45,12 @@ DEVICE_HEADER = Parameter(
     {"type": "string", "format": "uuid"},
     "header",
 )
+DEADLINE = Parameter(
+    "X-Request-Deadline-Ms",
+    "milliseconds from its arrival after which a request is not started any more, as nobody waits for the answer",
+    {"type": "integer", "minimum": limits.DEADLINE_MS_MIN, "maximum": limits.DEADLINE_MS_MAX},
+    "header",
+)
 CODINGS = (
     Parameter(
         "Content-Encoding",

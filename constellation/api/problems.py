@@ -9,11 +9,20 @@ from collections.abc import Mapping
 
 from litestar import Response
 from litestar.exceptions import HTTPException
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, HTTPScope
 
-from constellation.api.replies import AnyRequest, scope_media
+from constellation.api.replies import AnyRequest, Reply, scope_media
 from constellation.api.service import Service
-from constellation.errors import Malformed, MethodNotAllowed, NotFound, Problem, Unavailable, WrongShard
+from constellation.errors import (
+    Malformed,
+    MethodNotAllowed,
+    MissingScope,
+    NotFound,
+    Problem,
+    Unauthenticated,
+    Unavailable,
+    WrongShard,
+)
 from constellation.wire.problems import CONTENT_TYPES, encode_problem
 
 _log = logging.getLogger(__name__)
@@ -24,7 +33,7 @@ def exception_handlers(service: Service) -> ExceptionHandlersMap:
 
     def on_problem(request: AnyRequest, problem: Problem) -> Response[bytes]:
         service.metrics.problem(problem.code)
-        return _respond(request, problem, _headers(request, problem))
+        return _respond(request, problem, _headers(request.scope, problem))
 
     def on_framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
         problem = _translate(request, error)
@@ -40,14 +49,33 @@ def exception_handlers(service: Service) -> ExceptionHandlersMap:
     return {Problem: on_problem, HTTPException: on_framework, Exception: on_unexpected}
 
 
-def _headers(request: AnyRequest, problem: Problem) -> dict[str, str]:
+def refusal(scope: HTTPScope, problem: Problem) -> Reply:
+    """The same outside of the framework, before a request is routed."""
+    media = scope_media(scope)
+    body = encode_problem(problem, scope["state"]["request_id"], media)
+    return Reply(body, CONTENT_TYPES[media], {"Vary": "Accept", **_headers(scope, problem)}, problem.status)
+
+
+def _headers(scope: HTTPScope, problem: Problem) -> dict[str, str]:
     match problem:
+        case Unauthenticated() | MissingScope():
+            return {"WWW-Authenticate": _challenge(problem)}
         case Unavailable():
             return {"Retry-After": str(problem.retry_after_s)}
         case WrongShard():
-            query = request.scope["query_string"].decode("latin-1")
-            return {"Location": f"{problem.url}{request.scope['path']}" + (f"?{query}" if query else "")}
+            query = scope["query_string"].decode("latin-1")
+            return {"Location": f"{problem.url}{scope['path']}" + (f"?{query}" if query else "")}
     return {}
+
+
+def _challenge(problem: Unauthenticated | MissingScope) -> str:
+    """RFC 6750, section 3; who sent no token is told no more than that one is needed."""
+    told = {"realm": "constellation"}
+    if isinstance(problem, MissingScope):
+        told |= {"error": "insufficient_scope", "scope": " ".join(problem.scopes)}
+    elif problem.error is not None:
+        told |= {"error": problem.error, "error_description": problem.detail}
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in told.items())
 
 
 def _translate(request: AnyRequest, error: HTTPException) -> Problem:

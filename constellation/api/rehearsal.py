@@ -7,7 +7,7 @@ in somebody's request, whatever combination of types a caller brings. About 0.2 
 import msgspec
 import numpy as np
 
-from constellation.api.service import NEXT_SYNC
+from constellation.api.admission import next_sync_at
 from constellation.config import Settings
 from constellation.model import (
     DIM,
@@ -73,14 +73,14 @@ def _sync(shard: Shard, device_id: bytes, rng: np.random.Generator, media: Media
         request = decode_sync(decompress(body, "zstd", 1 << 24), media)
         applied = shard.apply(request, _NOW)
         answer = shard.answer(device_id, SyncOptions(similar=100, trending=50, embedding=form))
-        compress(encode_sync(answer, applied, NEXT_SYNC, media, form))
+        compress(encode_sync(answer, applied, next_sync_at(0.0), media, form))
 
 
 def _answer_compact(shard: Shard, media: Media) -> None:
     options = SyncOptions(similar=100, trending=50, embedding="compact", codebook=shard.codebook_version)
     answer = shard.answer(bytes(ID_BYTES), options)
     applied = Applied(Accepted(), None, answer.global_version)
-    compress(encode_sync(answer, applied, NEXT_SYNC, media, "compact"), noise_bytes=noise_bytes(answer, media))
+    compress(encode_sync(answer, applied, next_sync_at(0.0), media, "compact"), noise_bytes=noise_bytes(answer, media))
 
 
 def _delta(rng: np.random.Generator) -> Delta:

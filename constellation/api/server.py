@@ -1,4 +1,4 @@
-"""One process from start to end: warm, take the storage, open both ports, load, serve until a signal, drain, stop.
+"""One process from start to end: warm, take the storage, open the ports, load, serve until a signal, drain, stop.
 
 The ports are bound first, so that a taken one fails at once, and listen once everything is warm: who connects earlier
 is refused, and nobody waits for a compiler. While the shard is loaded, readiness says so. A second signal ends the
@@ -10,25 +10,32 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import uvicorn
 import uvloop
-from litestar.types import ASGIApp
 
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
+from constellation.api.connections import PATIENCE, Connections, Patience, protocol
+from constellation.api.edge import Edge
+from constellation.api.grpc import door
+from constellation.api.grpc.calls import Calls
 from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
+from constellation.identity import Identity, Tls
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
@@ -39,65 +46,80 @@ GC_THRESHOLDS = (10_000, 20, 50)
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, codebook: Codebook) -> int:
+def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None) -> int:
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
     configure_logging()
-    api_socket = _bind(settings, "port")
-    metrics_socket = _bind(settings, "metrics_port")
+    ports = _Ports(_bind(settings, "port"), _bind(settings, "grpc_port"), _bind(settings, "metrics_port"))
     started_at = time.perf_counter()
     warm()
     rehearse(settings)
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, codebook, api_socket, metrics_socket))
+        return uvloop.run(_run(settings, codebook, identity, tls, ports))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(settings: Settings, codebook: Codebook, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
+class _Ports(NamedTuple):
+    """Bound, so that nobody else gets them."""
+
+    api: socket.socket
+    grpc: socket.socket
+    metrics: socket.socket
+
+
+async def _run(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None, ports: _Ports) -> int:
     keeper = await open_keeper(settings)
     try:
-        service = Service(settings, Shard(settings, codebook=codebook), codebook, keeper=keeper)
-        service.url = _url(api_socket) if settings.public_url == AUTO else settings.public_url
-        await _serve(service, api_socket, metrics_socket)
+        shard = Shard(settings, codebook=codebook)
+        service = Service(settings, shard, codebook, keeper=keeper, identity=identity, tls=tls)
+        service.url = _url(ports.api, tls) if settings.public_url == AUTO else settings.public_url
+        service.grpc_address = door.address_of(ports.grpc)
+        await _serve(service, ports)
     finally:
         await keeper.close()
     _log.info("stopped")
     return 1 if service.broken else 0
 
 
-async def _serve(service: Service, api_socket: socket.socket, metrics_socket: socket.socket) -> None:
-    api = _Server(create_app(service))
-    metrics = _Server(create_metrics_app(service))
-    service.in_flight = lambda: len(api.server_state.tasks)
-    async with running(service), asyncio.TaskGroup() as group:
+async def _serve(service: Service, ports: _Ports) -> None:
+    tls = service.tls
+    api = Server(service, create_app(service), _connections_max(service.settings), tls.context if tls else None)
+    metrics_context = tls.context_without_clients if tls else None
+    metrics = Server(service, create_metrics_app(service), limits.METRICS_CONNECTIONS_MAX, metrics_context)
+    service.connections = lambda: len(api.connections)
+    async with running(service), door.opened(service, ports.grpc) as calls, asyncio.TaskGroup() as group:
+        service.in_flight = lambda: len(api.server_state.tasks) - len(service.live) + calls.in_flight
         stopping = _watch_signals((api, metrics))
+        if tls or service.identity.required:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
         service.on_failure = stopping.set
-        group.create_task(api.serve(sockets=[api_socket]))
-        group.create_task(metrics.serve(sockets=[metrics_socket]))
+        group.create_task(api.serve(sockets=[ports.api]))
+        group.create_task(metrics.serve(sockets=[ports.metrics]))
         await _started(api, metrics)
-        loading = group.create_task(_load(service, metrics_socket))
+        loading = group.create_task(_load(service, ports))
         await stopping.wait()
         loading.cancel()
-        await _drain(service)
+        await _drain(service, calls)
         api.should_exit = metrics.should_exit = True
 
 
-async def _load(service: Service, metrics_socket: socket.socket) -> None:
+async def _load(service: Service, ports: _Ports) -> None:
     try:
         await load(service)
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         service.fail(STORAGE, str(error))
         return
-    _announce(service, metrics_socket)
+    _announce(service, ports)
 
 
-async def _drain(service: Service) -> None:
+async def _drain(service: Service, calls: Calls) -> None:
     """Not ready, for long enough that a proxy sees it; then until nothing is in flight, within the maximum."""
     service.drain()
+    calls.close_streams()
     _log.info("draining", extra={"in_flight": service.in_flight()})
     began_at = time.monotonic()
     await asyncio.sleep(limits.DRAIN_ANNOUNCED_S_MIN)
@@ -106,15 +128,23 @@ async def _drain(service: Service) -> None:
     _log.info("drained", extra={"in_flight": service.in_flight()})
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: this process drains before it stops listening."""
+class Server(uvicorn.Server):
+    """uvicorn with our connections, and without its signal handling: this process drains before it stops listening."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        service: Service,
+        edge: Edge,
+        connections_max: int,
+        context: ssl.SSLContext | None = None,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self.connections = Connections(service, edge, connections_max, patience)
         super().__init__(
             uvicorn.Config(
-                app,
+                edge,
                 loop="none",
-                http="httptools",
+                http=protocol(self.connections),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -123,15 +153,23 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=limits.KEEP_ALIVE_S_MAX,
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=(lambda *_: context) if context else None,
             )
         )
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        watching = asyncio.create_task(self.connections.watch())
+        try:
+            await super().serve(sockets)
+        finally:
+            watching.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
+def _watch_signals(servers: tuple[Server, ...]) -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; a second one ends everything at once."""
     stopping = asyncio.Event()
 
@@ -146,17 +184,33 @@ def _watch_signals(servers: tuple[_Server, ...]) -> asyncio.Event:
     return stopping
 
 
-async def _started(*servers: _Server) -> None:
+async def _started(*servers: Server) -> None:
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
 
 
-def _announce(service: Service, metrics_socket: socket.socket) -> None:
-    metrics_url = f"{_url(metrics_socket)}/metrics"
-    fields = {"url": service.url, "metrics_url": metrics_url, "pid": os.getpid(), "version": __version__}
-    _log.info("listening", extra=fields)
+def _announce(service: Service, ports: _Ports) -> None:
+    metrics_url = f"{_url(ports.metrics, service.tls)}/metrics"
+    fields = {"url": service.url, "metrics_url": metrics_url, "grpc": service.grpc_address, "pid": os.getpid()}
+    _log.info("listening", extra={**fields, "version": __version__})
     # For people, and for whoever started this with port 0.
-    print(f"listening on {service.url}\nmetrics on {metrics_url}", flush=True)
+    print(f"listening on {service.url}\nmetrics on {metrics_url}\ngrpc on {service.grpc_address}")
+    print(f"the page is {service.url}/", flush=True)
+
+
+def _connections_max(settings: Settings) -> int:
+    """As many as is set, or as the system lets this process have, with files enough for all else."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.max_connections + limits.FILES_RESERVED
+    files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), most))
+    if files < wanted:
+        _log.warning(
+            "fewer connections than set",
+            extra={"open_files_max": most, "connections_max": files - limits.FILES_RESERVED},
+        )
+        return max(1, files - limits.FILES_RESERVED)
+    return settings.max_connections
 
 
 def _bind(settings: Settings, setting: str) -> socket.socket:
@@ -165,6 +219,7 @@ def _bind(settings: Settings, setting: str) -> socket.socket:
         family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SEND_BUFFER_BYTES)  # of those it accepts, too
         bound.bind((settings.host, port))
     except OSError as error:
         flag = "--" + setting.replace("_", "-")
@@ -174,6 +229,6 @@ def _bind(settings: Settings, setting: str) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: Tls | None) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -11,13 +11,16 @@ from typing import Literal
 
 from constellation import limits
 from constellation.api.access_log import AccessLog
+from constellation.api.admission import Admission
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
+from constellation.api.page.listeners import Live
 from constellation.api.slot_map import alone
 from constellation.codebook import Codebook
 from constellation.config import Settings
-from constellation.errors import Draining, Moving, NotReady, Overloaded, Unavailable, WrongShard
-from constellation.model import NextSync, ShardStats
+from constellation.errors import Draining, Moving, NotReady, Unavailable, WrongShard
+from constellation.identity import Identity, Tls, open_identity
+from constellation.model import ShardStats
 from constellation.shard import Shard
 from constellation.slots import slot_of
 from constellation.storage.keeper import Keeper, NothingKept
@@ -49,21 +52,33 @@ class Service:
         codebook: Codebook,
         clock: Callable[[], float] = time.time,
         keeper: Keeper | None = None,
+        identity: Identity | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.settings = settings
         self.shard = shard
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
+        self.identity = identity or open_identity(settings)
+        self.tls = tls
+        self.files_written = asyncio.Event()
+        """Set when keys, revocations and certificates have to be read again at once."""
         self.url = f"http://{settings.host}:{settings.port}"
+        self.grpc_address = f"{settings.host}:{settings.grpc_port}"
         self.federation = Federation()
         self.map = alone(settings.shard_id, settings.region)
         self.started_at = clock()
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)
+        self.live = Live()
         self.access_log = AccessLog() if settings.access_log else None
         self.in_flight: Callable[[], int] = lambda: 0
-        """Requests accepted and not answered yet, those that wait for their first turn of the loop included."""
+        """Requests accepted and not answered yet, those that wait for their first turn of the loop included; without
+        those of `live`, which go on until somebody leaves."""
+        self.connections: Callable[[], int] = lambda: 0
+        """Open ones of the API port."""
+        self.admission = Admission(lambda: self.in_flight())
         self.on_failure: Callable[[], None] = lambda: None
         """Called when this process must end, because it may not keep anything any more."""
         self.loop_lag_s = 0.0
@@ -102,8 +117,9 @@ class Service:
         self._closed_by = why
 
     def drain(self) -> None:
-        """Take no new work; what is in flight finishes."""
+        """Take no new work; what is in flight finishes, and what would never do so ends."""
         self._draining = True
+        self.live.end()
 
     def fail(self, part: str, why: str) -> None:
         """A part that syncs need broke: not ready until the process is replaced."""
@@ -113,13 +129,13 @@ class Service:
 
     def refusal(self) -> Unavailable | None:
         """Why this process is not ready, or None when it is."""
+        retry_after_s = self.admission.jittered(limits.RETRY_AFTER_S)  # all devices hear it
         if self._draining:
-            return Draining("this process is stopping", retry_after_s=limits.RETRY_AFTER_S)
+            return Draining("this process is stopping", retry_after_s=retry_after_s)
         if self._broken:
-            parts = ", ".join(sorted(self._broken))
-            return NotReady(f"out of order: {parts}", retry_after_s=limits.RETRY_AFTER_S)
+            return NotReady(f"out of order: {', '.join(sorted(self._broken))}", retry_after_s=retry_after_s)
         if not self.opened.is_set():
-            return self._closed_by("the shard is still loading", retry_after_s=limits.RETRY_AFTER_S)
+            return self._closed_by("the shard is still loading", retry_after_s=retry_after_s)
         return None
 
     def admit(self) -> None:
@@ -127,10 +143,8 @@ class Service:
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        if self.in_flight() > limits.IN_FLIGHT_MAX:
-            raise Overloaded(
-                f"more than {limits.IN_FLIGHT_MAX} requests are in flight", retry_after_s=limits.RETRY_AFTER_S
-            )
+        if self.admission.queued > limits.IN_FLIGHT_MAX:
+            raise self.admission.overloaded(f"more than {limits.IN_FLIGHT_MAX} requests are in flight")
 
     def admit_device(self, device_id: bytes) -> None:
         """Raises `WrongShard` for a device whose slot another shard has, `Moving` while it is on its way there.
@@ -159,7 +173,3 @@ class Service:
 
     def stats(self) -> ShardStats:
         return self.shard.stats(self.clock())
-
-
-NEXT_SYNC = NextSync(after_s=limits.NEXT_SYNC_AFTER_S, within_s=limits.NEXT_SYNC_WITHIN_S)
-"""When a device comes back; the spread over `within_s` keeps a million TVs from coming at once."""

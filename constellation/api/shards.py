@@ -75,6 +75,7 @@ class Info(msgspec.Struct):
     shard_id: str
     region: str
     limits: Limits
+    grpc_port: int
     codebook_version: int
     dictionary_version: int
     dictionaries: list[int]
@@ -151,6 +152,7 @@ async def info(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
             shard_id=settings.shard_id,
             region=settings.region,
             limits=held,
+            grpc_port=int(service.grpc_address.rpartition(":")[2]),
             codebook_version=service.codebook.version,
             dictionary_version=newest(),
             dictionaries=list(packaged()),

@@ -6,21 +6,25 @@ from litestar.di import NamedDependency
 
 from constellation import limits
 from constellation.api import parameters
+from constellation.api.access import caller_of
 from constellation.api.body import read_body
+from constellation.api.exchange import exchange
 from constellation.api.form import Form, read_form
 from constellation.api.operations import ADMISSION, READING_PROBLEMS, described
 from constellation.api.replies import AnyRequest, Reply, reply
 from constellation.api.schemas import SyncBody, SyncReply
-from constellation.api.service import NEXT_SYNC, Service
+from constellation.api.service import Service
 from constellation.errors import (
     InvalidParameter,
     InvalidPattern,
     Moving,
+    RateLimited,
     SequenceConflict,
     ShardFull,
     TooManyPatterns,
     WrongShard,
 )
+from constellation.model import Answer, Applied
 from constellation.wire.body import compress
 from constellation.wire.dictionary import NO_DICTIONARY
 from constellation.wire.sync import decode_sync, encode_sync, noise_bytes
@@ -47,6 +51,7 @@ class Version(msgspec.Struct):
             parameters.EMBEDDING,
             parameters.CODEBOOK,
             parameters.DEVICE_HEADER,
+            parameters.DEADLINE,
             *parameters.CODINGS,
         ),
         headers=("Vary", "Content-Encoding"),
@@ -58,6 +63,7 @@ class Version(msgspec.Struct):
             InvalidPattern,
             TooManyPatterns,
             InvalidParameter,
+            RateLimited,
             ShardFull,
             *ADMISSION,
         ),
@@ -70,16 +76,14 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     body = await read_body(request.receive, headers, form, service.settings)
     asked = decode_sync(body.content, form.media)
+    caller_of(request).require_device(asked.device_id)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
-    service.admit_device(asked.device_id)
-    service.admit_change()
-    applied = service.shard.apply(asked, service.clock())
-    # A delta that changed nothing has nothing to wait for; a repeated one waits for the original.
-    position = service.keep() if service.shard.change or applied.accepted.duplicate else 0
-    answer = service.shard.answer(asked.device_id, options, asked.delta.local_version)
-    payload = encode_sync(answer, applied, NEXT_SYNC, form.reply_media, options.embedding)
-    await service.keeper.kept(position)
-    return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
+
+    def encode(answer: Answer, applied: Applied) -> Reply:
+        payload = encode_sync(answer, applied, service.admission.next_sync, form.reply_media, options.embedding)
+        return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
+
+    return await exchange(service, asked, options, encode)
 
 
 @get(

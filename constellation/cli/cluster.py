@@ -73,6 +73,7 @@ def shard_settings(settings: Settings, i: int) -> Settings:
         region=region_of[i],
         share=f"{region_of[:i].count(region_of[i])}/{region_of.count(region_of[i])}",
         port=settings.port + i if settings.port else 0,
+        grpc_port=settings.grpc_port + i if settings.grpc_port else 0,
         metrics_port=settings.metrics_port + i if settings.metrics_port else 0,
         data_dir=str(Path(settings.data_dir) / f"{name}-{i}"),
     )

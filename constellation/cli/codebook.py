@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from constellation.config import WrongSetting
 
 SAMPLES_PER_CENTROID = 64
 """More than `codebook.SAMPLES_PER_CENTROID_MIN`; beyond this centroids hardly get better, and training takes longer."""
+TOKEN_VARIABLE = "CONSTELLATION_TOKEN"
 SHOWN_ON = 10_000
 """Patterns whose buckets `show` counts."""
 
@@ -57,6 +59,11 @@ def _add_urls(parser: argparse.ArgumentParser, text: str, required: bool) -> Non
     parser.add_argument(
         "--from", dest="urls", nargs="+", type=_url, default=[], required=required, metavar="URL", help=text
     )
+    parser.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"with the scope admin, where shards ask for one; better in {TOKEN_VARIABLE}, which nobody else sees",
+    )
 
 
 def _url(text: str) -> str:
@@ -79,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> None:
     }
     if arguments.urls:
         with bar() as part:
-            sampled = asyncio.run(sample_shards(arguments.urls, SHOWN_ON, part("sampling", SHOWN_ON)))
+            sampled = asyncio.run(sample_shards(arguments.urls, SHOWN_ON, part("sampling", SHOWN_ON), arguments.token))
         counts = np.bincount(book.buckets(sampled.codes), minlength=len(book))
         half, most, all_ = np.quantile(counts, [0.5, 0.99, 1])
         rows |= {
@@ -118,7 +125,7 @@ def _train(arguments: argparse.Namespace) -> None:
         raise WrongSetting(f"--out: {arguments.out} exists; a codebook never changes: choose another name")
     wanted = arguments.size * SAMPLES_PER_CENTROID
     with bar() as part:
-        sampled = asyncio.run(sample_shards(arguments.urls, wanted, part("sampling", wanted)))
+        sampled = asyncio.run(sample_shards(arguments.urls, wanted, part("sampling", wanted), arguments.token))
         made = codebook.train(
             sampled.codes, arguments.size, sampled.codebook_version + 1, arguments.seed, part("training", 1)
         )

@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with shards(console, count=arguments.shards, round_every_s=arguments.round_every) as urls:
+            for url in urls:
+                console.print(f"the page is {url}/", highlight=False, soft_wrap=True)
             interval_s = FEDERATION_INTERVAL_S if len(urls) > 1 else None
             plan = Plan(urls=urls, devices=arguments.devices, minutes=arguments.minutes, interval_s=interval_s)
             return run_plan("demo", plan, console)
@@ -78,6 +80,7 @@ def shards(console: Console, *options: str, count: int = 1, round_every_s: int =
         "serve",
         "--storage=memory",
         "--port=0",
+        "--grpc-port=0",
         "--metrics-port=0",
         *options,
     ]

@@ -7,12 +7,16 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from constellation.config import WrongSetting
+
 if TYPE_CHECKING:
     from constellation.fleet.run import Plan
+    from constellation.identity import Issuer
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended before there was anything to sum up, as shells have it."""
@@ -40,6 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--processes", type=whole(1, PROCESSES_MAX), default=1, metavar="N", help="share the TVs out (default 1)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of all households (default %(default)s)")
+    parser.add_argument(
+        "--token-key", type=Path, metavar="FILE", help="private key to issue the TVs' tokens with, where shards ask"
+    )
+    parser.add_argument("--audience", default="constellation", metavar="TEXT", help="of those (default %(default)s)")
 
 
 def add_size_options(parser: argparse.ArgumentParser, *, devices: int) -> None:
@@ -62,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         minutes=arguments.minutes,
         interval_s=interval_s,
         seed=arguments.seed,
+        issuer=open_issuer("--token-key", arguments.token_key, arguments.audience) if arguments.token_key else None,
     )
     return run_plan("fleet", plan, Console(), min(arguments.processes, arguments.devices))
 
@@ -79,6 +88,16 @@ def run_plan(command: str, plan: "Plan", console: Console, processes: int = 1) -
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def open_issuer(flag: str, key: Path, audience: str) -> "Issuer":
+    """Raises `WrongSetting`."""
+    from constellation.identity import WrongFile, read_issuer
+
+    try:
+        return read_issuer(key, audience)
+    except WrongFile as error:
+        raise WrongSetting(f"{flag}: {error}") from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -15,7 +15,7 @@ from constellation import __version__
 from constellation.config import WrongSetting
 
 COMMANDS = {
-    "serve": "run one shard: REST and metrics",
+    "serve": "run one shard: REST, gRPC and metrics",
     "fleet": "simulate TVs against a URL",
     "demo": "run a shard and a fleet against it, for two minutes",
     "backup": "write what a shard keeps to one file, while it serves",
@@ -23,6 +23,7 @@ COMMANDS = {
     "worker": "run the rounds of a federation",
     "shards": "show the shards of a federation, or move slots between them",
     "rounds": "show the last rounds of a federation",
+    "token": "make the keys of a fleet, and issue tokens to its devices and operators",
     "restore": "put a backup back into the database of a shard that is stopped",
 }
 """Name (its module in this package) -> what it does."""

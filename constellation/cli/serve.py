@@ -1,4 +1,4 @@
-"""`constellation serve`: a shard with its REST and metrics ports, or several, until SIGTERM or Ctrl-C.
+"""`constellation serve`: a shard with its REST, gRPC and metrics ports, or several, until SIGTERM or Ctrl-C.
 
 Its options are the fields of `config.Settings`, nothing is named twice. What the limits imply in memory is checked
 against the machine before anything is allocated.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from constellation import config
 from constellation.cli.options import add_options, given
 from constellation.config import Settings, WrongSetting
+from constellation.identity import open_identity, open_tls
 
 if TYPE_CHECKING:
     from constellation.codebook import Codebook
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = config.load(given(arguments, config.options()), config_file=arguments.config)
+    identity, tls = open_identity(settings), open_tls(settings)
     # Imported late: NumPy, numba and the web framework take a second that `--help` and a wrong option need not wait.
     from constellation.api.server import serve
     from constellation.shard import memory_bytes
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         from constellation.cli import cluster
 
         return cluster.run(settings)
-    return serve(settings, load_codebook(settings))
+    return serve(settings, load_codebook(settings), identity, tls)
 
 
 def load_codebook(settings: Settings) -> "Codebook":

@@ -9,7 +9,7 @@ from constellation.client.blocking import SyncClient
 from constellation.client.codebooks import Codebooks
 from constellation.client.device import Client, SyncReport
 from constellation.client.failures import BadReply, Refused, SyncFailed, Unreachable, WrongDigest
-from constellation.client.transport import Transport, open_session
+from constellation.client.transport import Token, Transport, open_session
 
 __all__ = [
     "BadReply",
@@ -19,6 +19,7 @@ __all__ = [
     "SyncClient",
     "SyncFailed",
     "SyncReport",
+    "Token",
     "Transport",
     "Unreachable",
     "WrongDigest",

@@ -1,28 +1,40 @@
 """`Client` for programs without an event loop: the same TV, on a private loop, one call at a time."""
 
 import asyncio
+import ssl
 import uuid
 from random import Random
 from types import TracebackType
 
+import aiohttp
 import numpy.typing as npt
 
 from constellation.client.codebooks import Codebooks
 from constellation.client.device import Client, SyncReport
-from constellation.client.transport import open_session
+from constellation.client.transport import Token, open_session
 from constellation.model import Context, PatternBatch, Trend
 
 
 class SyncClient:
     """A blocking TV; close it, or use it in a `with`. Errors and meanings are those of `Client`."""
 
-    def __init__(self, url: str, device_id: uuid.UUID, *, rng: Random | None = None, compact: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        device_id: uuid.UUID,
+        *,
+        rng: Random | None = None,
+        compact: bool = False,
+        token: Token = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._runner = asyncio.Runner()
-        self._client = self._runner.run(self._open(url, device_id, rng, compact))
+        self._session = self._runner.run(self._open(tls))
+        codebooks = Codebooks() if compact else None
+        self._client = Client(url, device_id, self._session, rng=rng, codebooks=codebooks, token=token)
 
-    async def _open(self, url: str, device_id: uuid.UUID, rng: Random | None, compact: bool) -> Client:
-        self._session = open_session()
-        return Client(url, device_id, self._session, rng=rng, codebooks=Codebooks() if compact else None)
+    async def _open(self, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+        return open_session(tls=tls)
 
     def __enter__(self) -> "SyncClient":
         return self

@@ -11,7 +11,7 @@ import msgspec
 
 from constellation import codebook
 from constellation.client.failures import SyncFailed
-from constellation.client.transport import Transport
+from constellation.client.transport import Token, Transport
 from constellation.codebook import WrongCodebook
 from constellation.wire.compact import Held
 
@@ -31,7 +31,9 @@ class Codebooks:
         """Shard by url -> the version that it said last."""
         self._fetching = asyncio.Lock()
 
-    async def current(self, url: str, session: aiohttp.ClientSession, anew: bool = False) -> Held | None:
+    async def current(
+        self, url: str, session: aiohttp.ClientSession, token: Token = None, anew: bool = False
+    ) -> Held | None:
         """The one that the shard at `url` says it uses; None if it cannot be had, or has no quantiser.
 
         Unless `anew`, what it said to another TV is good enough.
@@ -39,11 +41,13 @@ class Codebooks:
         try:
             async with self._fetching:
                 if anew or url not in self._used:
-                    info = await _get(f"{url}/api/v1/info", session)
+                    info = await _get(f"{url}/api/v1/info", session, token)
                     self._used[url] = msgspec.json.decode(info, type=_Info).codebook_version
                 version = self._used[url]
                 if version not in self._held:
-                    self._held[version] = _decoded(await _get(f"{url}/api/v1/codebook/{version}", session), version)
+                    self._held[version] = _decoded(
+                        await _get(f"{url}/api/v1/codebook/{version}", session, token), version
+                    )
             return self._held[version]
         except (SyncFailed, msgspec.MsgspecError, WrongCodebook):
             return None
@@ -53,8 +57,8 @@ class Codebooks:
         self._held.pop(version, None)
 
 
-async def _get(url: str, session: aiohttp.ClientSession) -> bytes:
-    return (await Transport(url, session, random.Random()).get()).body
+async def _get(url: str, session: aiohttp.ClientSession, token: Token) -> bytes:
+    return (await Transport(url, session, random.Random(), token=token).get()).body
 
 
 def _decoded(content: bytes, version: int) -> Held | None:

@@ -21,7 +21,7 @@ from constellation.client.codebooks import Codebooks
 from constellation.client.failures import BadReply, Refused, WrongDigest
 from constellation.client.learned import Changes, Learned, Pattern, Told, quantise
 from constellation.client.received import Received
-from constellation.client.transport import Transport
+from constellation.client.transport import Token, Transport
 from constellation.errors import Problem, UnknownDictionary
 from constellation.limits import ADDED_PER_DELTA_MAX, CHANGED_PER_DELTA_MAX
 from constellation.model import Accepted, Context, PatternBatch, Trend
@@ -73,6 +73,7 @@ class Client:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         codebooks: Codebooks | None = None,
+        token: Token = None,
     ) -> None:
         """With codebooks replies come compact, where patterns have handles instead of ids; else in int8."""
         self.learned = Learned()
@@ -85,13 +86,13 @@ class Client:
         self._added_max = ADDED_PER_DELTA_MAX
         self._changed_max = CHANGED_PER_DELTA_MAX
         self._dictionary = newest()
-        self._session, self._codebooks = session, codebooks
+        self._session, self._codebooks, self._token = session, codebooks, token
         self._held: Held | None = None
         self._look_in, self._looked = 0, False
         """Syncs until the shard is asked for its codebook; was it asked before?"""
         self._flight: _Flight | None = None
         self._syncing = asyncio.Lock()
-        self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep)
+        self._transport = Transport(f"{url.rstrip('/')}{SYNC_PATH}", session, self._rng, sleep, token)
         self._headers = {
             "Content-Type": Media.MSGPACK.value,
             "Content-Encoding": "zstd",
@@ -140,7 +141,8 @@ class Client:
     async def sync(self) -> SyncReport:
         """Tell the shard what is new, take what it answers, and draw `next_sync_s`.
 
-        Raises `SyncFailed`: `Unreachable` or `BadReply` (the delta stays in flight), `Refused` or `WrongDigest`.
+        Raises `SyncFailed`: `Unreachable` or `BadReply` (the delta stays in flight, as it does when the token is
+        refused), `Refused` or `WrongDigest`.
         """
         async with self._syncing:
             await self._look()
@@ -150,6 +152,8 @@ class Client:
                 try:
                     answered = await self._transport.post(body, self._headers, self._parameters())
                 except Refused as refused:
+                    if refused.status in (401, 403):
+                        raise  # it is about us: the delta may have been taken at an attempt before, and stays in flight
                     if refused.code == UnknownDictionary.code and self._dictionary:
                         self._dictionary = NO_DICTIONARY
                         continue
@@ -167,7 +171,7 @@ class Client:
         if self._codebooks is None:
             return
         if self._look_in == 0:
-            self._held = await self._codebooks.current(self.shard_url, self._session, anew=self._looked)
+            self._held = await self._codebooks.current(self.shard_url, self._session, self._token, anew=self._looked)
             self._look_in, self._looked = LOOK_EVERY, True
         self._look_in -= 1
 

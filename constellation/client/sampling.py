@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from constellation.client.failures import BadReply
-from constellation.client.transport import Transport, open_session
+from constellation.client.transport import Token, Transport, open_session
 from constellation.limits import SAMPLE_MAX
 from constellation.model import DIM, Codes
 from kernels.codes import CODE_MAX, check_codes
@@ -22,7 +22,9 @@ class Sampled(NamedTuple):
     codebook_version: int
 
 
-async def sample_shards(urls: Sequence[str], wanted: int, advance: Callable[[int], None]) -> Sampled:
+async def sample_shards(
+    urls: Sequence[str], wanted: int, advance: Callable[[int], None], token: Token = None
+) -> Sampled:
     """About `wanted` patterns, as many of each shard, fewer where they serve fewer; `advance` is told how many came.
 
     Raises `SyncFailed`.
@@ -30,12 +32,12 @@ async def sample_shards(urls: Sequence[str], wanted: int, advance: Callable[[int
     pieces, versions, came = [np.empty((0, DIM), np.int8)], [], 0
     async with open_session() as session:
         for url in urls:
-            info = await _get(f"{url}/api/v1/info", session)
+            info = await _get(f"{url}/api/v1/info", session, token)
             versions.append(_codebook_version(url, info))
             left = -(-wanted // len(urls))
             while left > 0:
                 limit = min(left, SAMPLE_MAX)
-                pieces.append(_codes(url, await _get(f"{url}/api/v1/sample?limit={limit}", session)))
+                pieces.append(_codes(url, await _get(f"{url}/api/v1/sample?limit={limit}", session, token)))
                 left -= limit
                 came += len(pieces[-1])
                 advance(came)
@@ -48,8 +50,8 @@ class _Info(msgspec.Struct):
     codebook_version: int
 
 
-async def _get(url: str, session: aiohttp.ClientSession) -> bytes:
-    return (await Transport(url, session, random.Random()).get()).body
+async def _get(url: str, session: aiohttp.ClientSession, token: Token) -> bytes:
+    return (await Transport(url, session, random.Random(), token=token).get()).body
 
 
 def _codebook_version(url: str, body: bytes) -> int:

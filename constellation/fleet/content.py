@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from constellation.catalogue import Catalogue
-from constellation.client import SyncFailed, Transport
+from constellation.client import SyncFailed, Token, Transport
 
 POSTS_AT_ONCE = 16
 
@@ -17,10 +17,15 @@ _HEADERS = {"Content-Type": "application/msgpack", "Accept": "application/msgpac
 
 
 async def post_catalogue(
-    url: str, session: aiohttp.ClientSession, catalogue: Catalogue, rng: Random, posted: Callable[[], None]
+    url: str,
+    session: aiohttp.ClientSession,
+    catalogue: Catalogue,
+    rng: Random,
+    posted: Callable[[], None],
+    token: Token = None,
 ) -> None:
     """Post every film, calling `posted` after each; posting one again replaces it. Raises `SyncFailed`."""
-    transport = Transport(f"{url}/api/v1/content", session, rng)
+    transport = Transport(f"{url}/api/v1/content", session, rng, token=token)
     items = _items(catalogue)
 
     async def work() -> None:

@@ -1,10 +1,12 @@
 """What a person sees of the federation behind a fleet: rounds as shards take them over, and what came of them."""
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
@@ -22,11 +24,11 @@ GLOBAL = "global"
 Codes = npt.NDArray[np.int8]
 
 
-async def watch(console: Console, url: str, session: aiohttp.ClientSession) -> None:
+async def watch(console: Console, url: str, session: aiohttp.ClientSession, token: str | None) -> None:
     """A line for every round that the shard takes over, until cancelled."""
     known = 0
     while True:
-        stats = await _get(session, f"{url}/api/v1/stats")
+        stats = await _json(session, token, f"{url}/api/v1/stats")
         if stats["federation_round"] > known:
             known = stats["federation_round"]
             console.print(
@@ -38,28 +40,36 @@ async def watch(console: Console, url: str, session: aiohttp.ClientSession) -> N
 
 
 async def show(
-    console: Console, urls: Sequence[str], session: aiohttp.ClientSession, tvs: Sequence[Tv], films: Films
+    console: Console,
+    urls: Sequence[str],
+    session: aiohttp.ClientSession,
+    tvs: Sequence[Tv],
+    films: Films,
+    token: str | None,
 ) -> None:
     """The shards, what a TV of the first has from the others, and the trends of every region."""
-    shards = sorted((await _get(session, f"{urls[0]}/api/v1/shards"))["shards"], key=lambda shard: str(shard["id"]))
+    get = functools.partial(_json, session, token)
+    shards = sorted((await get(f"{urls[0]}/api/v1/shards"))["shards"], key=lambda shard: str(shard["id"]))
     first = shards[0]["url"]
-    stats = [await _get(session, f"{shard['url']}/api/v1/stats") for shard in shards]
+    stats = [await get(f"{shard['url']}/api/v1/stats") for shard in shards]
     console.print(_shards(shards, stats))
-    info = await _get(session, f"{first}/api/v1/info")
-    async with session.get(f"{first}/api/v1/codebook/{info['codebook_version']}") as response:
-        codebook = decode(await response.read())
+    info = await get(f"{first}/api/v1/info")
+    codebook = decode(await _get(session, token, f"{first}/api/v1/codebook/{info['codebook_version']}"))
     _show_foreign(console, shards[0], tvs, films, codebook)
     regions = [*dict.fromkeys(shard["region"] for shard in shards), GLOBAL]
     trends = [
-        (await _get(session, f"{first}/api/v1/trending?region={region}&limit={TRENDS_SHOWN}"))["trending"]
-        for region in regions
+        (await get(f"{first}/api/v1/trending?region={region}&limit={TRENDS_SHOWN}"))["trending"] for region in regions
     ]
     console.print(_trends(regions, trends, films))
 
 
-async def _get(session: aiohttp.ClientSession, url: str) -> Any:
-    async with session.get(url) as response:
-        return await response.json(content_type=None)
+async def _json(session: aiohttp.ClientSession, token: str | None, url: str) -> Any:
+    return msgspec.json.decode(await _get(session, token, url))
+
+
+async def _get(session: aiohttp.ClientSession, token: str | None, url: str) -> bytes:
+    async with session.get(url, headers={"Authorization": f"Bearer {token}"} if token else {}) as response:
+        return await response.read()
 
 
 def _shards(shards: list[Any], stats: list[Any]) -> Table:

@@ -17,11 +17,14 @@ from constellation.fleet import content, films, rounds, screen
 from constellation.fleet.relevance import Relevance, measure
 from constellation.fleet.traffic import Tally, Traffic
 from constellation.fleet.tv import Tv
+from constellation.identity import Issuer, Scope
 
 RATE_DEFAULT = 150.0
 """Syncs a second that a fleet offers unless told otherwise: about one shard's share."""
 INTERVAL_S_MIN = 5.0
 CONNECTIONS_MAX = 128
+TOKEN_SPARE_S = 3_600
+"""Beyond the syncs: for the catalogue before them, and what is shown after them."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +38,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: float | None = None
     seed: int = 1
     first: int = 0
+    issuer: Issuer | None = None
+    """Of tokens, where the shards ask for them."""
+
+    def token(self, subject: str, *scopes: Scope) -> str | None:
+        """For as long as the run lasts."""
+        if self.issuer is None:
+            return None
+        return self.issuer.issue(subject, scopes, int(self.minutes * 60) + TOKEN_SPARE_S)
 
     @property
     def mean_interval_s(self) -> float:
@@ -66,7 +77,7 @@ async def _run(plan: Plan, console: Console) -> Outcome:
         screen.announce(console, plan.devices, plan.mean_interval_s, plan.urls, plan.minutes, plan.seed)
         await _watched(plan, session, traffic, world, console)
         if len(plan.urls) > 1:
-            await rounds.show(console, plan.urls, session, tvs, world)
+            await rounds.show(console, plan.urls, session, tvs, world, plan.token("fleet", "admin"))
     relevance = measure(world, tvs, np.random.default_rng(plan.seed))
     screen.summary(console, traffic.tally, world, plan.devices, relevance)
     return Outcome(traffic.tally, relevance)
@@ -108,11 +119,12 @@ async def _check_ready(url: str, session: aiohttp.ClientSession) -> None:
 
 
 async def _post_content(plan: Plan, session: aiohttp.ClientSession, world: films.Films, console: Console) -> None:
+    token = plan.token("fleet", "content")
     with screen.progress(console) as bar:
         task = bar.add_task("posting the catalogue", total=len(world.catalogue) * len(plan.urls))
         for url in plan.urls:
             await content.post_catalogue(
-                url, session, world.catalogue, random.Random(plan.seed), lambda: bar.advance(task)
+                url, session, world.catalogue, random.Random(plan.seed), lambda: bar.advance(task), token
             )
 
 
@@ -125,7 +137,8 @@ def _build(plan: Plan, session: aiohttp.ClientSession, world: films.Films, conso
             rng = np.random.default_rng([plan.seed, number])
             device_id = uuid.UUID(bytes=rng.bytes(16), version=4)
             url = plan.urls[number % len(plan.urls)]
-            tvs.append(Tv(world, Client(url, device_id, session, rng=jitter, codebooks=codebooks), rng))
+            token = plan.token(str(device_id), "device")
+            tvs.append(Tv(world, Client(url, device_id, session, rng=jitter, codebooks=codebooks, token=token), rng))
     return tvs
 
 
@@ -133,9 +146,10 @@ async def _watched(
     plan: Plan, session: aiohttp.ClientSession, traffic: Traffic, world: films.Films, console: Console
 ) -> None:
     """Run the traffic with the screen beside it; Ctrl-C ends the run early, and the summary still comes."""
+    token = plan.token("fleet", "admin")
     watching = asyncio.gather(
         screen.watch(console, traffic.tally, world),
-        *(rounds.watch(console, url, session) for url in plan.urls if len(plan.urls) > 1),
+        *(rounds.watch(console, url, session, token) for url in plan.urls if len(plan.urls) > 1),
     )
     try:
         await traffic.run(plan.minutes * 60)

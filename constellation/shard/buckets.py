@@ -5,6 +5,8 @@ The sums are kept with every change, in integers: after any history they are, bi
 sums under the one before go on. Part of `shard.shard`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,16 @@ BYTES_PER_PATTERN = 4
 """Of one codebook."""
 PATTERNS_PER_STEP = 64
 """Of one step of `settle`, about: 0.5 ms for 1,024 centroids."""
+
+
+class Backing(NamedTuple):
+    """`rounds.BucketSums` without its embeddings."""
+
+    numbers: Rows
+    weights: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int64]
+    patterns: npt.NDArray[np.int64]
+    devices: npt.NDArray[np.int64]
 
 
 class Buckets:
@@ -91,6 +103,13 @@ class Buckets:
         """What every bucket holds, as it is now; about 1 ms for 1,024 buckets."""
         used = np.flatnonzero(self._totals.patterns)
         return BucketSums((used - 1).astype(np.int32), *(column[used] for column in self._totals))
+
+    def backing(self) -> Backing:
+        """The same without the sums of embeddings, which are nearly all of it: 0.05 ms."""
+        totals = self._totals
+        used = np.flatnonzero(totals.patterns)
+        columns = (totals.weights, totals.samples, totals.patterns, totals.devices)
+        return Backing((used - 1).astype(np.int32), *(column[used] for column in columns))
 
     def _count(self, devices: Rows, sign: int) -> None:
         """Count the patterns of those devices (n,) that are reached, once (1) or no longer (-1)."""

@@ -90,6 +90,10 @@ class Content:
         """Number of the item that a pattern with this code is about, if any is close enough."""
         return self._graph.nearest(code)
 
+    def most_like(self, code: Vector, k: int) -> list[ContentItem]:
+        """Up to k items, best first, however far they are."""
+        return [self._items[number] for number in self._graph.most_like(code, k)]
+
     def maintain(self) -> bool:
         """One step of the rebuild, if one is called for; True if more is waiting."""
         if self._next is None:
@@ -138,6 +142,13 @@ class Graph:
         self._numbers += numbers
         self._node_of.update(zip(numbers, nodes, strict=True))
         self._index.add(np.array(nodes), np.stack([item.code for item in items]))
+
+    def most_like(self, code: Vector, k: int) -> list[int]:
+        """Numbers of up to k live items; fewer where tombstones lie among the nearest."""
+        if not self._numbers:
+            return []
+        found = self._index.search(code, min(2 * k, len(self._numbers)), threads=1)
+        return [number for node in found.keys.tolist() if (number := self._numbers[node]) >= 0][:k]
 
     def nearest(self, code: Vector) -> int | None:
         """Number of the nearest live item, if it is close enough. Where tombstones lie before it, asks for more."""

@@ -1,6 +1,7 @@
 """The device table: one row per TV, found by its UUID; who synced lately is counted as time passes.
 
-Owned by the shard. About 90 bytes a device.
+And how often each may sync: a token bucket in one number, the moment until which its tokens are spent (as the generic
+cell rate algorithm of ATM has it). Owned by the shard. About 100 bytes a device.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from constellation.records import DeviceRows
 from constellation.shard import memory
 from kernels.keytable import KeyTable
 
-BYTES_PER_DEVICE = ID_BYTES + 4 + 4 + 2 + 8 + 8 + 8 + 8 + 4 + 2 + 4 + 13
+BYTES_PER_DEVICE = ID_BYTES + 4 + 4 + 2 + 8 + 8 + 8 + 8 + 4 + 2 + 8 + 4 + 13
 _EVERY_DEVICE = -1
 
 
@@ -31,6 +32,7 @@ class Devices:
         self.fingerprint = memory.column(capacity, np.uint64)
         self.credit_hour = memory.column(capacity, np.uint32)
         self.credit_used = memory.column(capacity, np.uint16)
+        self.spent_until = memory.column(capacity, np.float64)
         # The key table wants an owner for every key; devices have none.
         self._owners: npt.NDArray[np.int32] = memory.column(capacity, np.int32)
         self._keys = KeyTable(self._owners, self.ids, seed)
@@ -53,6 +55,7 @@ class Devices:
             column[row] = 0
         self.credit_hour[row] = 0
         self.credit_used[row] = 0
+        self.spent_until[row] = 0.0
         self._keys.insert(row)
         return row
 
@@ -67,6 +70,7 @@ class Devices:
         self._owners[rows] = _EVERY_DEVICE
         self.first[rows] = -1
         self.patterns[rows] = 0
+        self.spent_until[rows] = 0.0
         self._keys.insert_many(rows)
         return rows
 
@@ -74,6 +78,18 @@ class Devices:
         """The end of a run of rows from `start` on that have about so many patterns, or are so many."""
         counts = self.patterns[start : min(start + patterns, self.rows.high)]
         return start + max(1, int(np.searchsorted(np.cumsum(counts, dtype=np.int64), patterns)))
+
+    def spend(self, row: int, now: float, per_s: float, burst: int) -> float:
+        """Take one of up to `burst` tokens, of which `per_s` come a second; 0, or the seconds until there is one.
+
+        None is taken then. A clock that was set back costs a device no more than a whole burst.
+        """
+        spent_until = min(max(float(self.spent_until[row]), now), now + burst / per_s)
+        wait_s = spent_until - now - (burst - 1) / per_s
+        if wait_s > 1e-5:  # unix seconds in floating point are no finer
+            return wait_s
+        self.spent_until[row] = spent_until + 1 / per_s
+        return 0.0
 
     def touch(self, row: int, now: int) -> None:
         """The device synced at `now` (unix seconds)."""

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation.codebook import Codebook
 from constellation.config import Settings
+from constellation.limits import AGGREGATES_DEVICES_MIN
 from constellation.model import Codes, Quantised, Rows
-from constellation.rounds import BOUNDS, FederationResult, Partial, TrendCounts
+from constellation.rounds import BOUNDS, FederationResult, Partial, Sharing, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
 from constellation.shard.quantising import Quantising
@@ -20,6 +22,24 @@ from constellation.shard.tables import Tables
 from kernels.trends import HOURS
 
 NO_TRENDS = TrendCounts([], np.empty(0, np.int64), np.empty((HOURS, 0), np.uint32))
+
+
+_TOLD_DEVICES_MIN: dict[Sharing, int] = {"patterns": 1, "aggregates": AGGREGATES_DEVICES_MIN}
+"""Behind a bucket of which anybody is told outside of rounds."""
+
+
+class Taste(NamedTuple):
+    """What is liked, as the buckets of a codebook: n of them, numbers (n,) int32, ascending.
+
+    patterns (n,) and devices (n,) int64 that count there (`rounds.ContributionBounds`), success (n,) float32 their mean
+    success rate weighted by samples. Where aggregates are shared, none with fewer than 20 devices.
+    """
+
+    codebook: Codebook
+    numbers: Rows
+    patterns: npt.NDArray[np.int64]
+    devices: npt.NDArray[np.int64]
+    success: npt.NDArray[np.float32]
 
 
 class Group(NamedTuple):
@@ -85,6 +105,20 @@ class Federating:
                 given = yield from give(self._tables, buckets, group_key)
                 names = self._shard_id, self._region, number, map_epoch, codebook_version
                 return Partial(*names, **given._asdict(), sharing=self._sharing)
+        return None
+
+    def taste(self) -> Taste | None:
+        for buckets, _ in self._groups:
+            if buckets.complete and buckets.codebook.version == self.version:
+                backing = buckets.backing()
+                told = np.flatnonzero(backing.devices >= _TOLD_DEVICES_MIN[self._sharing])
+                return Taste(
+                    codebook=buckets.codebook,
+                    numbers=backing.numbers[told],
+                    patterns=backing.patterns[told],
+                    devices=backing.devices[told],
+                    success=(backing.weights[told] / backing.samples[told]).astype(np.float32),
+                )
         return None
 
     def publish(self, result: FederationResult, given: Partial | None) -> None:

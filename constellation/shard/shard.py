@@ -5,6 +5,7 @@ clock, no randomness in what is decided: the same state, delta and time give the
 Called by `api`, one call at a time; no method waits.
 """
 
+import math
 import secrets
 from collections.abc import Generator, Iterator
 
@@ -13,7 +14,7 @@ import numpy as np
 from constellation.codebook import Codebook, default_codebook
 from constellation.config import Settings
 from constellation.digest import answer_digest
-from constellation.errors import SequenceConflict, ShardFull
+from constellation.errors import RateLimited, SequenceConflict, ShardFull
 from constellation.limits import DAY_S, EXPIRED_PER_STEP_MAX, RETRY_AFTER_S, SEEN_EVERY_S
 from constellation.model import (
     Accepted,
@@ -35,7 +36,7 @@ from constellation.rounds import FederationResult, Partial
 from constellation.shard.asking import Asking
 from constellation.shard.cursors import Listed
 from constellation.shard.devices import BYTES_PER_DEVICE
-from constellation.shard.federating import Federating
+from constellation.shard.federating import Federating, Taste
 from constellation.shard.moving import Mask, Moving
 from constellation.shard.patterns import BYTES_PER_PATTERN
 from constellation.shard.pieces import Pieces
@@ -73,6 +74,7 @@ class Shard:
         self._restoring = Restoring(tables, self._tombstones, settings.serve_threshold)
         self._federating = Federating(settings, tables, codebook or default_codebook())
         self._moving = Moving(settings, tables, self._tombstones, self._taking, self._restoring, self._federating)
+        self._syncs_per_s, self._burst = settings.device_syncs_per_min / 60, settings.device_burst
         self._ttl_s = settings.device_ttl_days * DAY_S
         self._version = self._started_at = self._version_at(now)
         self._expired_to = 0
@@ -84,13 +86,31 @@ class Shard:
         """Strictly increasing with every change; the microsecond of the last one where the clock allows."""
         return self._version
 
+    def charge(self, device_id: bytes, now: float) -> None:
+        """Count one more sync of the device. Raises RateLimited if there were too many, and then counts none.
+
+        Nothing of it is written down. One that is not known costs no memory, and is not held to anything here.
+        """
+        device = self._devices.find(device_id)
+        if device < 0:
+            return
+        wait_s = self._devices.spend(device, now, self._syncs_per_s, self._burst)
+        if wait_s:
+            raise RateLimited(
+                f"more than {self._burst} syncs at once, or {self._syncs_per_s * 60:g} a minute",
+                retry_after_s=math.ceil(wait_s),
+            )
+
     def apply(self, request: SyncRequest, now: float) -> Applied:
         """Take a delta in. Raises ShardFull and SequenceConflict, with nothing changed."""
         self.change = None
+        self._trends.hour(now)  # time passes, whatever came: the answer to a repeated delta has the trends of now
         device = self._devices.find(request.device_id)
         forgotten_at = self._tombstones.last_sequence(request.device_id) if device < 0 else None
         if forgotten_at and request.delta.sequence is not None and request.delta.sequence <= forgotten_at:
             return Applied(Accepted(duplicate=True), forgotten_at, self._version)
+        if device < 0 and not request.registers:
+            return Applied(Accepted(), None, self._version)
         if device >= 0 and self._is_duplicate(device, request.delta):
             accepted = Accepted(duplicate=True)
             self._devices.touch(device, int(now))
@@ -313,6 +333,14 @@ class Shard:
     def codebook_version(self) -> int:
         """The newest under which every pattern is in its bucket; 0 before the first is."""
         return self._federating.version
+
+    def taste(self) -> Taste | None:
+        """What is liked, bucket by bucket; None before every pattern is in its bucket. 0.1 ms."""
+        return self._federating.taste()
+
+    def titles_near(self, codes: Codes, k: int) -> list[list[ContentItem]]:
+        """Of each of codes (n, 384) up to k titles that are most like it, best first. About 0.1 ms each."""
+        return [self._content.most_like(code, k) for code in codes]
 
     def partial(
         self, number: int, map_epoch: int, codebook_version: int, group_key: bytes = b""

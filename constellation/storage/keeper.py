@@ -46,6 +46,8 @@ class Measures(NamedTuple):
     """How the storage does: what is not in the database yet, and what the last commit and flush took."""
 
     journal_bytes: int
+    position: int
+    """Of the last record in the journal."""
     commit_s: float
     commit_s_max: float
     backlog_records: int
@@ -296,6 +298,7 @@ class JournaledKeeper:
             failing["journal"] = "it cannot be written"
         return Measures(
             journal_bytes=journal.bytes_stored,
+            position=journal.tail,
             commit_s=journal.last_commit_s,
             commit_s_max=journal.max_commit_s,
             backlog_records=records,

@@ -12,7 +12,7 @@ Patterns come in no order; `PatternRows.entered` tells a device's own.
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -129,16 +129,23 @@ async def _blocks(connection: Any, layout: Layout, order: str) -> AsyncGenerator
     query = f"SELECT {', '.join(layout.columns)} FROM {layout.table}{order}"
     async with contextlib.aclosing(_pieces(connection, query)) as pieces:
         async for piece in pieces:
-            came, values = reader.read(piece)
-            if n and n + len(came) > CHANGE_ROWS_MAX:
-                yield np.concatenate(records).view(layout.record)[:, 0], columns
-                records, columns, n = [], [[] for _ in layout.varying], 0
-            records.append(came)
-            for column, more in zip(columns, values, strict=True):
-                column += more
-            n += len(came)
+            for came, values in _parts(*reader.read(piece)):
+                if n and n + len(came) > CHANGE_ROWS_MAX:
+                    yield np.concatenate(records).view(layout.record)[:, 0], columns
+                    records, columns, n = [], [[] for _ in layout.varying], 0
+                records.append(came)
+                for column, more in zip(columns, values, strict=True):
+                    column += more
+                n += len(came)
     if n:
         yield np.concatenate(records).view(layout.record)[:, 0], columns
+
+
+def _parts(came: npt.NDArray[np.uint8], columns: Columns) -> Iterator[tuple[npt.NDArray[np.uint8], Columns]]:
+    """Rows (n, size) that came at once, at most CHANGE_ROWS_MAX of them at a time."""
+    for start in range(0, len(came), CHANGE_ROWS_MAX):
+        part = slice(start, start + CHANGE_ROWS_MAX)
+        yield came[part], [column[part] for column in columns]
 
 
 async def _pieces(connection: Any, query: str) -> AsyncGenerator[bytearray]:

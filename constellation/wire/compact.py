@@ -5,8 +5,10 @@ within its bounds, whatever the bytes were; else they raise what the caller's `R
 `wire.reply`.
 """
 
+from collections.abc import Hashable
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,13 @@ from kernels.codes import check_codes
 
 FORMAT = 1
 
+Value = TypeVar("Value", bound=Hashable)
+
 _NUMBER_BITS = 12
 _STRINGS_MAX = limits.SIMILAR_MAX * (3 + limits.GENRE_HINTS_MAX)
 _VARINT_BYTES_MAX = 3
+_OCCASION = attrgetter("time_of_day", "day_of_week", "content_type")
+_HINTS, _REGION = attrgetter("genre_hints"), attrgetter("region")
 
 assert 1 << _NUMBER_BITS >= SIZE_MAX
 assert max(_STRINGS_MAX, 2 * rounding.DAY_MAX + 1) < 1 << 7 * _VARINT_BYTES_MAX
@@ -129,15 +135,15 @@ def read_similar(block: bytes, held: Held, path: str, refuse: Refusal) -> Simila
 
 def write_trends(trends: list[Trend]) -> bytes:
     """The block of a list of trends."""
-    place_of: dict[str, int] = {}
-    regions = bytes([place_of.setdefault(trend.region, len(place_of)) for trend in trends])
+    region_of = list(map(_REGION, trends))
+    place_of = _numbered(region_of)
     scores = np.rint(np.array([trend.trending_score for trend in trends], np.float64) * 255).astype(np.uint8)
     ids = [trend.content_id.encode() for trend in trends]
     names = [region.encode() for region in place_of]
     return b"".join((
         bytes((FORMAT, len(trends), len(names))),
         bytes(map(len, names)), *names,
-        regions,
+        bytes(map(place_of.__getitem__, region_of)),
         _differences(scores),
         bytes(map(len, ids)), *ids,
     ))  # fmt: skip
@@ -166,15 +172,8 @@ def _write_contexts(contexts: list[Context]) -> bytes:
     """Every string once; every occasion (time, day, content type) and every tuple of hints once, by its strings; of
     each context which occasion and which hints."""
     texts: dict[str, int] = {}
-    occasions: dict[tuple[str, ...], int] = {}
-    hints: dict[tuple[str, ...], int] = {}
-    columns = [
-        (
-            occasions.setdefault((each.time_of_day, each.day_of_week, each.content_type), len(occasions)),
-            hints.setdefault(each.genre_hints, len(hints)),
-        )
-        for each in contexts
-    ]
+    occasion_of, hints_of = list(map(_OCCASION, contexts)), list(map(_HINTS, contexts))
+    occasions, hints = _numbered(occasion_of), _numbered(hints_of)
     of_occasions = [texts.setdefault(text, len(texts)) for occasion in occasions for text in occasion]
     of_hints = [texts.setdefault(text, len(texts)) for hint in hints for text in hint]
     encoded = [text.encode() for text in texts]
@@ -182,8 +181,13 @@ def _write_contexts(contexts: list[Context]) -> bytes:
         _varints([len(encoded)]), bytes(map(len, encoded)), *encoded,
         bytes((len(occasions), len(hints))), _varints(of_occasions),
         bytes(map(len, hints)), _varints(of_hints),
-        bytes([occasion for occasion, _ in columns]), bytes([hint for _, hint in columns]),
+        bytes(map(occasions.__getitem__, occasion_of)), bytes(map(hints.__getitem__, hints_of)),
     ))  # fmt: skip
+
+
+def _numbered(values: list[Value]) -> dict[Value, int]:
+    """Every value once -> its number, in the order of their first places."""
+    return {value: number for number, value in enumerate(dict.fromkeys(values))}
 
 
 def _read_contexts(reader: "_Reader", n: int) -> list[Context]:

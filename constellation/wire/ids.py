@@ -1,4 +1,4 @@
-"""UUIDs on the wire: 36 characters in JSON, 16 bytes or those characters in msgpack; inside always 16 bytes."""
+"""UUIDs on the wire: 36 characters in JSON, 16 bytes or those characters in msgpack; elsewhere always 16 bytes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ _RAW_BYTES_MAX = 64
 _EXPECTED = "a UUID such as 550e8400-e29b-41d4-a716-446655440000"
 
 
-def read_ids(values: Sequence[str | Raw], path: str, refuse: Refusal) -> Ids:
+def read_ids(values: Sequence[str | Raw | bytes], path: str, refuse: Refusal) -> Ids:
     """(n, 16) bytes of n UUIDs; `path` has `{}` for the place of one. Writable, as kernels are compiled for that."""
     if not values:
         return NO_IDS
@@ -36,7 +36,7 @@ def read_ids(values: Sequence[str | Raw], path: str, refuse: Refusal) -> Ids:
     return np.frombuffer(whole, np.uint8).reshape(-1, ID_BYTES)
 
 
-def read_id(value: str | Raw, path: str, refuse: Refusal) -> bytes:
+def read_id(value: str | Raw | bytes, path: str, refuse: Refusal) -> bytes:
     """One UUID as bytes."""
     return read_ids([value], path, refuse).tobytes()
 
@@ -70,7 +70,7 @@ class _NotUuid(Exception):
     """What came instead of a UUID."""
 
 
-def _parse(value: str | Raw) -> bytes:
+def _parse(value: str | Raw | bytes) -> bytes:
     if isinstance(value, Raw):
         raw = bytes(value)
         if len(raw) == ID_BYTES + 2 and raw.startswith(_BIN_16):

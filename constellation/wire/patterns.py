@@ -25,8 +25,9 @@ Floats: TypeAlias = Annotated[list[float], Meta(max_length=DIM)]
 JsonEmbedding: TypeAlias = str | Floats
 MsgpackEmbedding: TypeAlias = bytes | Floats
 
-Id = TypeVar("Id", str, Raw)
-Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding)
+# Protobuf has but one form of either.
+Id = TypeVar("Id", str, Raw, bytes)
+Embedding = TypeVar("Embedding", JsonEmbedding, MsgpackEmbedding, bytes)
 
 FIELDS_LEN = 7
 """Of a pattern; a reply's has its origin behind them."""

@@ -1,7 +1,8 @@
 """The body of a sync and its reply, as the shard sees them: bytes to `SyncRequest`, `Answer` to bytes.
 
 A body is valid as a whole or refused as a whole. Field names and limits are those of the REST contract
-(docs/architecture.md); the device's side of the same bytes is `wire.reply`.
+(docs/architecture.md); the device's side of the same bytes is `wire.reply`. A body that was protobuf comes to
+`read_sync` as the same Structs, so that there is one set of rules.
 """
 
 from collections.abc import Sequence
@@ -50,42 +51,49 @@ from constellation.wire.patterns import (
 from constellation.wire.reading import Reader, check_range, refusal
 
 
-class _UpdateBody(Struct, Generic[Id]):
+class UpdateBody(Struct, Generic[Id]):
+    """One change of a rate as it is received."""
+
     id: Id
     new_success_rate: float
     additional_samples: int
 
 
-class _DeltaBody(Struct, Generic[Id, Embedding]):
+class DeltaBody(Struct, Generic[Id, Embedding]):
+    """A delta as it is received."""
+
     patterns_added: Annotated[list[PatternBody[Id, Embedding]], Meta(max_length=limits.ADDED_PER_DELTA_MAX)]
-    patterns_updated: Annotated[list[_UpdateBody[Id]], Meta(max_length=limits.CHANGED_PER_DELTA_MAX)]
+    patterns_updated: Annotated[list[UpdateBody[Id]], Meta(max_length=limits.CHANGED_PER_DELTA_MAX)]
     patterns_removed: Annotated[list[Id], Meta(max_length=limits.CHANGED_PER_DELTA_MAX)]
     local_version: int | None = None
     sequence: int | None = None
 
 
-class _SyncBody(Struct, Generic[Id, Embedding]):
+class SyncBody(Struct, Generic[Id, Embedding]):
+    """A sync as it is received."""
+
     device_id: Id
-    delta: _DeltaBody[Id, Embedding]
+    delta: DeltaBody[Id, Embedding]
 
 
-_AnyDelta: TypeAlias = _DeltaBody[str, JsonEmbedding] | _DeltaBody[Raw, MsgpackEmbedding]
-_AnyUpdate: TypeAlias = _UpdateBody[str] | _UpdateBody[Raw]
+AnySync: TypeAlias = SyncBody[str, JsonEmbedding] | SyncBody[Raw, MsgpackEmbedding] | SyncBody[bytes, bytes]
+_AnyDelta: TypeAlias = DeltaBody[str, JsonEmbedding] | DeltaBody[Raw, MsgpackEmbedding] | DeltaBody[bytes, bytes]
+_AnyUpdate: TypeAlias = UpdateBody[str] | UpdateBody[Raw] | UpdateBody[bytes]
 _LISTS = ("delta.patterns_added", "delta.patterns_updated", "delta.patterns_removed")
 _invalid_pattern = refusal(InvalidPattern)
 _too_many_patterns = refusal(TooManyPatterns)
 
 
-def _refuse(path: str, expected: str, got: str) -> Problem:
-    """Of the three lists themselves, msgspec refuses only the wrong type and too many items."""
+def refuse(path: str, expected: str, got: str) -> Problem:
+    """The problem of one field of a sync. Of a list itself that is the wrong type or too many items."""
     too_many = path in _LISTS and "length" in expected
     return (_too_many_patterns if too_many else _invalid_pattern)(path, expected, got)
 
 
 _reader = Reader(
-    json=_SyncBody[str, JsonEmbedding],
-    msgpack=_SyncBody[Raw, MsgpackEmbedding],
-    refuse=_refuse,
+    json=SyncBody[str, JsonEmbedding],
+    msgpack=SyncBody[Raw, MsgpackEmbedding],
+    refuse=refuse,
 )
 
 
@@ -94,8 +102,12 @@ def decode_sync(body: bytes, media: Media) -> SyncRequest:
 
     Raises `Malformed`, `TooManyPatterns` and `InvalidPattern`. An id may come more than once: all is applied in order.
     """
-    sync = _reader.read(body, media)
-    return SyncRequest(device_id=read_id(sync.device_id, "device_id", _refuse), delta=_read_delta(sync.delta))
+    return read_sync(_reader.read(body, media))
+
+
+def read_sync(sync: AnySync) -> SyncRequest:
+    """The request that a body of the right types holds. Raises `TooManyPatterns` and `InvalidPattern`."""
+    return SyncRequest(device_id=read_id(sync.device_id, "device_id", refuse), delta=_read_delta(sync.delta))
 
 
 def encode_sync(answer: Answer, applied: Applied, next_sync: NextSync, media: Media, embedding: ReplyFormat) -> bytes:
@@ -107,7 +119,7 @@ def encode_sync(answer: Answer, applied: Applied, next_sync: NextSync, media: Me
     trending: _Trending
     removed: _Removed
     if answer.quantised is not None:
-        similar, trending, removed = _write_compact(answer, answer.quantised)
+        similar, trending, removed = write_compact(answer, answer.quantised)
     else:
         similar = _write_similar(answer, media, "i8" if embedding == "compact" else embedding)
         trending, removed = answer.trending, write_ids(answer.removed, media)
@@ -129,7 +141,8 @@ def _write_similar(answer: Answer, media: Media, form: EmbeddingFormat) -> list[
     return similar
 
 
-def _write_compact(answer: Answer, quantised: Quantised) -> tuple[bytes, bytes | None, bytes]:
+def write_compact(answer: Answer, quantised: Quantised) -> tuple[bytes, bytes | None, bytes]:
+    """The three blocks of a compact reply: patterns, trends if they are news, what to drop."""
     similar = compact.write_similar(answer.similar, answer.handles, answer.whole, list(answer.prototypes), quantised)
     trending = None if answer.trending is None else compact.write_trends(answer.trending)
     return similar, trending, answer.gone.tobytes()
@@ -186,12 +199,12 @@ def _read_delta(body: _AnyDelta) -> Delta:
         at_most = f"at most {limits.CHANGED_PER_DELTA_MAX} together with patterns_updated"
         raise _too_many_patterns("delta.patterns_removed", at_most, str(changed_len))
     if body.local_version is not None:
-        check_range([body.local_version], 0, VERSION_MAX, "delta.local_version", _refuse)
+        check_range([body.local_version], 0, VERSION_MAX, "delta.local_version", refuse)
     if body.sequence is not None:
-        check_range([body.sequence], 1, VERSION_MAX, "delta.sequence", _refuse)
-    added = read_patterns(body.patterns_added, "delta.patterns_added", _refuse)
+        check_range([body.sequence], 1, VERSION_MAX, "delta.sequence", refuse)
+    added = read_patterns(body.patterns_added, "delta.patterns_added", refuse)
     updated = _read_updates(body.patterns_updated)
-    removed = read_ids(body.patterns_removed, "delta.patterns_removed[{}]", _refuse)
+    removed = read_ids(body.patterns_removed, "delta.patterns_removed[{}]", refuse)
     return Delta(added, updated, removed, body.local_version, body.sequence, _fingerprint(added, updated, removed))
 
 
@@ -200,10 +213,10 @@ def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
         return replace(_NO_UPDATES)
     at = "delta.patterns_updated[{}]."
     ids, rates, samples = zip(*map(astuple, bodies), strict=True)
-    check_range(samples, 1, limits.SAMPLE_COUNT_MAX, at + "additional_samples", _refuse)
+    check_range(samples, 1, limits.SAMPLE_COUNT_MAX, at + "additional_samples", refuse)
     return RateUpdates(
-        ids=read_ids(ids, at + "id", _refuse),
-        rates=read_rates(rates, at + "new_success_rate", _refuse),
+        ids=read_ids(ids, at + "id", refuse),
+        rates=read_rates(rates, at + "new_success_rate", refuse),
         samples=np.array(samples, np.uint32),
     )
 

@@ -1,11 +1,11 @@
 """The application called in this process, without sockets: for states that an outside caller cannot bring about."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from litestar.types import ASGIApp
 
 from constellation.api.app import create_app
 from constellation.api.service import Service
@@ -35,7 +35,7 @@ class Direct:
         chosen = Settings(**(small | settings))
         self.service = Service(chosen, Shard(chosen), default_codebook(), clock=lambda: NOW)
         self.service.open()
-        self.app: ASGIApp = create_app(self.service)
+        self.app = create_app(self.service)
         self._runner = asyncio.Runner()
 
     def close(self) -> None:
@@ -50,14 +50,30 @@ class Direct:
         return self.request("GET", path)
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answered:
-        return self._runner.run(self._call(method, path, body, headers or {}))
+        return self._runner.run(self._call(method, path, [_whole(body)], headers or {}, {}))
 
-    async def _call(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answered:
+    def waited(
+        self, seconds: float, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answered:
+        """A request, with a body in JSON, that came so long ago."""
+        content = b"" if body is None else msgspec.json.encode(body)
+        state = {"arrived_at": time.perf_counter() - seconds}
+        named = {"content-type": "application/json", **(headers or {})}
+        return self._runner.run(self._call(method, path, [_whole(content)], named, state))
+
+    def request_in_pieces(self, method: str, path: str, messages: list[Any], headers: Mapping[str, str]) -> Answered:
+        """A request whose body comes in these messages of ASGI."""
+        return self._runner.run(self._call(method, path, messages, headers, {}))
+
+    async def _call(
+        self, method: str, target: str, messages: list[Any], headers: Mapping[str, str], state: dict[str, Any]
+    ) -> Answered:
         path, _, query = target.partition("?")
         sent: list[Any] = []
+        coming = iter(messages)
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": body, "more_body": False}
+            return next(coming)
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -69,7 +85,7 @@ class Direct:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            "state": {},
+            "state": state,
             "root_path": "",
             "http_version": "1.1",
             "scheme": "http",
@@ -80,3 +96,7 @@ class Direct:
         start, *bodies = sent
         replied = {name.decode(): value.decode() for name, value in start["headers"]}
         return Answered(start["status"], replied, b"".join(message["body"] for message in bodies))
+
+
+def _whole(body: bytes) -> Any:
+    return {"type": "http.request", "body": body, "more_body": False}

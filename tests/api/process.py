@@ -23,12 +23,13 @@ class Server(NamedTuple):
 
     url: str
     metrics_url: str
+    grpc: str
     child: "subprocess.Popen[bytes]"
     output: Path
 
     @property
     def address(self) -> tuple[str, int]:
-        host, port = self.url.removeprefix("http://").rsplit(":", 1)
+        host, port = self.url.partition("://")[2].rsplit(":", 1)
         return host, int(port)
 
     def terminate(self) -> None:
@@ -48,6 +49,8 @@ def command(*options: str, program: str = "constellation") -> list[str]:
         "--storage",
         "memory",
         "--port",
+        "0",
+        "--grpc-port",
         "0",
         "--metrics-port",
         "0",
@@ -86,8 +89,8 @@ def wait_for(what: Callable[[], bool], seconds_max: float = 10.0) -> None:
 
 
 def _listening(child: "subprocess.Popen[bytes]", output: Path) -> Server:
-    printed = re.compile(r"^listening on (\S+)\nmetrics on (\S+)\n", re.M)
+    printed = re.compile(r"^listening on (\S+)\nmetrics on (\S+)\ngrpc on (\S+)\n", re.M)
     wait_for(lambda: child.poll() is not None or printed.search(output.read_text()) is not None, START_S_MAX)
     found = printed.search(output.read_text())
     assert found is not None, f"the shard ended before it was ready, with {child.poll()}"
-    return Server(found[1], found[2], child, output)
+    return Server(found[1], found[2], found[3], child, output)

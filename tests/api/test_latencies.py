@@ -16,6 +16,20 @@ class Clock:
         return self.now
 
 
+def test_percentiles_are_of_the_last_seconds_and_nan_where_there_were_none(rng: np.random.Generator) -> None:
+    clock = Clock()
+    latencies, durations = Latencies(100, clock), rng.random(50)
+    assert np.isnan(latencies.percentiles_ms((50, 99), 10)).all()
+    for second, duration_s in enumerate(durations):
+        latencies.record(1_000.0 + second, float(duration_s))
+    clock.now = 1_000.0 + len(durations)
+    expected = np.percentile(durations[-10:], (50, 99.9)) * 1e3
+    assert latencies.percentiles_ms((50, 99.9), 10) == pytest.approx(expected.tolist())
+    assert latencies.count == 50
+    clock.now += 100
+    assert np.isnan(latencies.percentiles_ms((50,), 10)).all()
+
+
 def test_nothing_recorded_is_zero() -> None:
     latencies = Latencies(4)
     assert (latencies.average_ms(), latencies.p99_ms(), latencies.per_minute()) == (0.0, 0.0, 0.0)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import jsonschema_rs
@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode, checks
 
 from constellation.api.schemas import ContentBody, SyncBody
+from constellation.wire.ids import parse_uuid
 from constellation.wire.media import Media
 from constellation.wire.sync import decode_sync
 from tests.api import bodies
 from tests.api.direct import Direct
-from tests.api.process import Server, serving
+from tests.api.process import serving
+from tests.identity.fleet import DEVICE_ID, Fleet, bearer
 
 EXAMPLES_MAX = 25
 """For each call and kind of input; the whole run stays well below a minute."""
@@ -34,6 +36,9 @@ CALLS = (
     "GET /api/v1/codebook/{version}",
     "GET /api/v1/dictionary/{id}",
     "GET /api/v1/sample",
+    "GET /api/v1/live",
+    "GET /",
+    "GET /page/{name}",
     "GET /health",
     "GET /health/live",
     "GET /health/ready",
@@ -50,8 +55,11 @@ CALLS_WITH_INPUT = (
     "GET /api/v1/codebook/{version}",
     "GET /api/v1/dictionary/{id}",
     "GET /api/v1/sample",
+    "GET /page/{name}",
 )
 """Those in which something can be wrong."""
+ENDLESS = "GET /api/v1/live"
+"""Nothing that reads a reply to its end may ask for this one; tests/api/page reads it as long as it likes."""
 CHECKS = [
     checks.not_a_server_error,
     checks.status_code_conformance,
@@ -61,37 +69,66 @@ CHECKS = [
 ]
 
 
+class Target(NamedTuple):
+    """The document of a shard that asks for tokens, and tokens: of all scopes, and of none."""
+
+    schema: Any
+    token: str
+    scopeless: str
+
+
 @pytest.fixture(scope="module")
-def target() -> Iterator[Server]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A shard of its own: what schemathesis sends is nobody's business."""
-    with serving("--max-devices", "10000", "--max-patterns", "10000") as server:
-        yield server
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    with serving("--max-devices", "10000", "--max-patterns", "10000", *fleet.options) as server:
+        token = fleet.signed()
+        schema = schemathesis.openapi.from_url(f"{server.url}/schema/openapi.json", headers=bearer(token))
+        yield Target(schema, token, fleet.signed({"scope": ""}))
 
 
-@pytest.fixture(scope="module")
-def schema(target: Server) -> Any:
-    return schemathesis.openapi.from_url(f"{target.url}/schema/openapi.json")
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_calls_as_described_are_answered_as_described(schema: Any, call: str) -> None:
-    send(schema, call, GenerationMode.POSITIVE, CHECKS)
+@pytest.mark.parametrize("call", sorted({*CALLS} - {ENDLESS}))
+def test_calls_as_described_are_answered_as_described(target: Target, call: str) -> None:
+    send(target, call, GenerationMode.POSITIVE, CHECKS)
 
 
 @pytest.mark.parametrize("call", CALLS_WITH_INPUT)
-def test_calls_other_than_described_are_refused_as_described(schema: Any, call: str) -> None:
-    send(schema, call, GenerationMode.NEGATIVE, [*CHECKS, checks.negative_data_rejection])
+def test_calls_other_than_described_are_refused_as_described(target: Target, call: str) -> None:
+    send(target, call, GenerationMode.NEGATIVE, [*CHECKS, checks.negative_data_rejection])
 
 
-def send(schema: Any, call: str, mode: GenerationMode, expected: list[Any]) -> None:
+@pytest.mark.parametrize("call", CALLS)
+def test_calls_without_token_or_scope_are_refused_as_described(target: Target, call: str) -> None:
     method, path = call.split()
+
+    @settings(max_examples=2, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @given(case=target.schema[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def run(case: schemathesis.Case[Any]) -> None:
+        for token, status in (("forged", 401), (target.scopeless, 403)):
+            reply = case.call(headers=bearer(token))
+            assert reply.status_code == status or path.startswith("/health")
+            case.validate_response(reply, checks=CHECKS)
+
+    run()
+
+
+def send(target: Target, call: str, mode: GenerationMode, expected: list[Any]) -> None:
+    """With the token of a device; what says another one is about this one, and else as it was made up."""
+    method, path = call.split()
+    schema = target.schema
 
     @settings(max_examples=EXAMPLES_MAX, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
     def run(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(checks=expected)
+        if isinstance(case.body, dict) and is_uuid(case.body.get("device_id")):
+            case.body["device_id"] = DEVICE_ID
+        case.call_and_validate(checks=expected, headers=bearer(target.token))
 
     run()
+
+
+def is_uuid(value: object) -> bool:
+    return isinstance(value, str) and parse_uuid(value) is not None
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +150,17 @@ def test_sync_is_described_with_its_parameters_types_and_problems(document: Any)
     sync = document["paths"]["/api/v1/sync"]["post"]
     assert {"similar", "trending", "embedding", "codebook", "X-Device-Id"} <= {p["name"] for p in sync["parameters"]}
     assert "application/msgpack" in sync["requestBody"]["content"]
-    assert set(sync["responses"]) == {"200", "307", "400", "409", "413", "415", "422", "500", "503"}
+    assert set(sync["responses"]) == {"200", "307", "400", "403", "409", "413", "415", "422", "429", "500", "503"}
     assert set(sync["responses"]["200"]["content"]) == {"application/json", "application/msgpack"}
-    assert "Retry-After" in sync["responses"]["503"]["headers"]
+    assert all("Retry-After" in sync["responses"][status]["headers"] for status in ("429", "503"))
+
+
+def test_live_is_described_as_it_is_answered(document: Any, client: httpx.Client) -> None:
+    told = document["paths"]["/api/v1/live"]["get"]["responses"]
+    assert set(told) == {"200", "500", "503"} and set(told["200"]["content"]) == {"text/event-stream"}
+    with client.stream("GET", "/api/v1/live") as reply:
+        assert reply.status_code == 200 and reply.headers["content-type"] == "text/event-stream"
+        assert {name.lower() for name in told["200"]["headers"]} <= set(reply.headers)
 
 
 def test_real_bodies_and_replies_fit_the_document(document: Any) -> None:

@@ -4,12 +4,18 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
+import grpc
 import httpx
 import msgspec
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from constellation.api.grpc import sync_pb2 as pb
 from tests.api import bodies
+from tests.api.grpc.tv import Refused, Tv, request
+from tests.api.grpc.tv import refused as refused_call
 from tests.api.process import command, environment, serving, wait_for
 
 SYNC = "/api/v1/sync"
@@ -49,12 +55,13 @@ def test_limits_beyond_the_memory_of_the_machine_are_refused() -> None:
     assert "--max-patterns" in said and "GiB" in said
 
 
-def test_taken_port_is_named() -> None:
+@pytest.mark.parametrize("option", ["--metrics-port", "--grpc-port"])
+def test_taken_port_is_named(option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"--metrics-port: got {port}" in refused("--metrics-port", str(port))
+        assert f"{option}: got {port}" in refused(option, str(port))
 
 
 def test_drain_finishes_what_is_in_flight_and_takes_nothing_new() -> None:
@@ -75,17 +82,38 @@ def test_drain_finishes_what_is_in_flight_and_takes_nothing_new() -> None:
             assert (refusal.status_code, refusal.json()["code"]) == (503, "draining")
             assert refusal.headers["connection"] == "close" and int(refusal.headers["retry-after"]) > 0
             assert client.get("/health/live").status_code == 200
+            with grpc.insecure_channel(server.grpc) as channel:
+                health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+                assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+                told = Tv(channel).sync(bodies.body())
+                assert isinstance(told, Refused)
+                assert (told.status, told.code) == (grpc.StatusCode.UNAVAILABLE, "draining")
             slow.sendall(content[100:])
             assert slow.recv(65_536).startswith(b"HTTP/1.1 200 ")
         assert server.wait() == 0
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(server.address)
+        for address in (server.address, server.grpc.rsplit(":", 1)):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((address[0], int(address[1])))
 
 
 def test_idle_server_stops_soon_though_connections_are_kept_alive() -> None:
-    with serving() as server, httpx.Client(base_url=server.url) as client:
+    with (
+        serving() as server,
+        httpx.Client(base_url=server.url) as client,
+        grpc.insecure_channel(server.grpc) as channel,
+    ):
         assert client.get("/health").status_code == 200
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        sent: SimpleQueue[pb.PushRequest] = SimpleQueue()
+        stream = Tv(channel).stream(iter(sent.get, None))
+        sent.put(request(bodies.body()))
+        assert next(stream).HasField("reply")
         began_at = time.monotonic()
         server.terminate()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as ended:
+            next(stream)
+        assert refused_call(ended.value).code == "draining"
         assert server.wait() == 0
         assert time.monotonic() - began_at < 10

@@ -224,6 +224,21 @@ def test_refusal_that_nothing_helps_is_raised(status: int, code: str) -> None:
     assert len(_tell(story, answer(status, {"code": code}))) == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_delta_whose_token_was_refused_goes_again_unchanged(status: int) -> None:
+    """It may have been taken at the attempt before, whose answer was lost."""
+
+    async def story(tv: Client) -> None:
+        learn(tv, 1)
+        with pytest.raises(Refused):
+            await tv.sync()
+        learn(tv, 2)
+        await tv.sync()
+
+    heard = _tell(story, b"", answer(status, {}), reply())
+    assert len({each.body for each in heard}) == 1 and len(heard) == 3
+
+
 def test_unreadable_reply_is_raised_and_the_delta_is_told_again() -> None:
     async def story(tv: Client) -> None:
         learn(tv, 1)

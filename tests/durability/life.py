@@ -26,7 +26,10 @@ from tests.api.test_metrics import scrape
 SOAKING = os.environ.get("CONSTELLATION_SOAK") == "1"
 """The long form of every test that repeats something."""
 SMALL = {"shared_buffers": "16MB"}
-BOUNDS = ("--max-devices", "1000", "--max-patterns", "10000", "--quality-threshold", "0.5", "--serve-threshold", "0.5")
+BOUNDS = (
+    *("--max-devices", "1000", "--max-patterns", "10000", "--quality-threshold", "0.5", "--serve-threshold", "0.5"),
+    *("--device-burst", "1000000"),  # a few devices sync as fast as they can
+)
 WAIT_S_MAX = 30.0
 POLL_S = 0.01
 REFUSED_S_MAX = 120

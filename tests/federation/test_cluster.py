@@ -41,7 +41,7 @@ class Cluster(NamedTuple):
 @contextmanager
 def cluster(folder: Path, round_every_s: int) -> Iterator[Cluster]:
     command = [sys.executable, "-m", "constellation", "serve", f"--shards={SHARDS}", f"--data-dir={folder}"]
-    command += ["--port=0", "--metrics-port=0", "--max-patterns=10000", "--max-devices=1000"]
+    command += ["--port=0", "--grpc-port=0", "--metrics-port=0", "--max-patterns=10000", "--max-devices=1000"]
     with tempfile.NamedTemporaryFile() as output:
         child = subprocess.Popen(
             command, stdout=output, env=environment({"CONSTELLATION_INTERVAL": str(round_every_s)})
@@ -126,7 +126,7 @@ def test_federation_from_the_first_device_to_a_restart(folder: Path, capsys: pyt
 
 def test_all_stop_with_the_first_that_ends(folder: Path) -> None:
     command = [sys.executable, "-m", "constellation", "serve", "--shards=2", f"--data-dir={folder}", "--storage=memory"]
-    command += ["--port=0", "--metrics-port=0", "--max-patterns=10000", "--max-devices=1000"]
+    command += ["--port=0", "--grpc-port=0", "--metrics-port=0", "--max-patterns=10000", "--max-devices=1000"]
     with tempfile.NamedTemporaryFile() as output:
         with subprocess.Popen(command, stdout=output, stderr=output, env=environment()) as child:
             said = Path(output.name)

@@ -4,17 +4,21 @@ import io
 import json
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from constellation import catalogue
 from constellation.cli import fleet as fleet_command
 from constellation.cli.main import main
-from constellation.client import Unreachable
+from constellation.client import Refused, Unreachable
 from constellation.fleet import films
 from constellation.fleet.run import Plan, run
+from constellation.identity import Issuer
 from tests.api.process import serving
+from tests.identity.fleet import Fleet
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,18 @@ def test_catalogue_is_content_of_the_shard_afterwards(url: str) -> None:
         item = json.load(response)
     assert item["title"] == "The Dark Knight"
     assert item["metadata"] == {"genre": "Action", "year": 2008, "duration_min": 152}
+
+
+def test_fleet_with_the_private_key_is_known_where_tokens_are_asked_for(tmp_path: Path) -> None:
+    keys = Fleet(tmp_path)
+    screen = Console(file=io.StringIO(), width=120)
+    with serving(*keys.options) as server:
+        plan = Plan(urls=(server.url,), devices=20, minutes=0.05, interval_s=1.0)
+        with pytest.raises(Refused, match="401 unauthenticated"):
+            run(plan, screen)
+        outcome = run(msgspec.structs.replace(plan, issuer=Issuer(keys.key)), screen)
+    assert outcome.tally.errors == {} and outcome.tally.syncs >= 20
+    assert outcome.tally.trending, "the catalogue was taken"
 
 
 def test_nobody_there_is_said_at_once() -> None:

@@ -358,3 +358,12 @@ def test_a_record_does_not_set_back_when_a_device_synced() -> None:
     shard.apply(request(1), START + 1_000)
     again = restored(settings(), [*(piece.change for piece in shard.pieces(patterns_at_once=10)), record])
     assert again.stats(START + 1_000).active_devices == 1
+
+
+def test_a_request_that_registers_nobody_leaves_a_stranger_unknown() -> None:
+    shard = Shard(settings(), START)
+    asking = structs.replace(request(1), registers=False)
+    applied = shard.apply(asking, START)
+    assert (shard.stats(START).total_devices, shard.change, applied.last_sequence) == (0, None, None)
+    shard.apply(request(1, sequence=5), START)
+    assert shard.apply(asking, START).last_sequence == 5

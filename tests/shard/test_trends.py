@@ -167,3 +167,12 @@ def test_a_title_may_be_posted_before_the_first_hour_and_costs_no_week() -> None
     trends.hour(START)
     trends.credit(trends.title_item(9), 5)
     assert trends.top(5) == [Trend("t9", 1.0, "local")]
+
+
+def test_time_passes_for_the_answer_to_a_repeated_delta_too() -> None:
+    shard = new_shard()
+    delta = request(1, batch([(1, 0.9, 20)], hints=("a",)), sequence=7)
+    shard.apply(delta, START)
+    week_later = START + 8 * 24 * HOUR
+    assert shard.apply(delta, week_later).accepted.duplicate
+    assert shard.answer(id_of(1), EVERYTHING).trending == []
