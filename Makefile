@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo demo-federation test soak soak-histories soak-load load \
-	bench bench-full bench-gate bench-peers bench-scale lint format protobuf constraints clean
+	bench bench-full bench-gate bench-peers bench-scale check-deploy lint format protobuf constraints clean
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13,$(shell \
@@ -56,6 +56,10 @@ bench-peers: $(VENV)/.dev  ## beside what others would build, each in an environ
 bench-scale: $(VENV)/.dev  ## one shard with 4,000,000 devices and 10,000,000 patterns; an hour, 18 GiB, 60 GiB of disk
 	$(VENV)/bin/python -m bench scale
 
+check-deploy: $(VENV)/.dev  ## deploy/ with tools of its own: hadolint, Helm's library, the schema of compose files
+	$(INSTALL) '.[test,deploy]'
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/python -m pytest tests/deploy
+
 lint: $(VENV)/.dev  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -71,7 +75,7 @@ protobuf: $(VENV)/.dev  ## make the Python of the gRPC contract again
 constraints:  ## pin what a clean install resolves to today
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install --editable '.[test,load]'
+	build/constraints/bin/python -m pip --quiet install --editable '.[test,deploy,load]'
 	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

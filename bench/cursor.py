@@ -54,7 +54,7 @@ class Day:
 
     def sync(self, household: int) -> Applied:
         """What it learned since the last time."""
-        applied = self.loaded.shard.apply(self._request(household), self.now)
+        applied = self.loaded.shard.apply(self.request(household), self.now)
         self._maintain()
         return applied
 
@@ -66,7 +66,8 @@ class Day:
             self.loaded.shard.apply(self._learned(household), self.now)
             self._maintain()
 
-    def _request(self, household: int) -> SyncRequest:
+    def request(self, household: int) -> SyncRequest:
+        """What it has to tell."""
         if self._rng.random() < UPDATE_SHARE + NEW_SHARE:
             return self._learned(household)
         return workload.make_request(self.device(household), workload.no_patterns(), workload.no_updates())

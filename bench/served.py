@@ -39,15 +39,15 @@ class Server:
         self.ready_s = time.perf_counter() - began_at
 
     @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
     def grpc(self) -> str:
         """The address of its gRPC port."""
         found = re.search(rb"^grpc on (\S+)$", self._logged(), re.M)
         assert found is not None
         return found[1].decode()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
     def cpu_s(self) -> float:
         """Seconds of processor time since its start."""

@@ -38,7 +38,7 @@ BUILT_PER_S = 3_000
 """Requests prepared for each second of the closed loop: more than can be served."""
 REPLY_BYTES_MAX = 1 << 20
 
-_HEADERS = {
+HEADERS = {
     "content-type": Media.MSGPACK.value,
     "content-encoding": "zstd",
     "accept-encoding": "zstd",
@@ -129,7 +129,7 @@ def first_posts(households: Households, rng: np.random.Generator) -> list[bytes]
 
 def post(request: SyncRequest) -> bytes:
     body = compress(encode_delta(request.device_id, request.delta, Media.MSGPACK, "i8"), newest())
-    return make_request("POST", "/api/v1/sync?embedding=i8&similar=100&trending=50", _HEADERS, body)
+    return make_request("POST", "/api/v1/sync?embedding=i8&similar=100&trending=50", HEADERS, body)
 
 
 def mix(households: Households, part: Part, count: int, phase: int, rng: np.random.Generator) -> Iterator[SyncRequest]:

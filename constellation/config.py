@@ -28,18 +28,39 @@ NONE = "none"
 """In place of a coordinator database: the shard is alone."""
 AUTO = "auto"
 """In place of what follows from other settings."""
+RANDOM = "random"
+"""In place of a key's file: one that this process draws."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 _REGIONS = r"^[!-~]{1,64}$"
 _SHARE = r"^[0-9]{1,4}/[1-9][0-9]{0,3}$"
-_PATTERNS = {_REGIONS: "1 to 64 ASCII characters without spaces", _SHARE: "i/n with i < n"}
+_COLLECTOR = r"^(none|https?://[!-~]{1,4000})$"
+_PATTERNS = {
+    _REGIONS: "1 to 64 ASCII characters without spaces",
+    _SHARE: "i/n with i < n",
+    _COLLECTOR: "none, or a URL that begins with http:// or https://",
+}
 
 
 _FILE: dict[str, Any] = {"min_length": 1, "max_length": 4_096}
 
 CoordinatorUrl = Annotated[
     str, Meta(description="URL of the federation's PostgreSQL, or none", min_length=1, max_length=4_096)
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], Meta(description="the least that is told on standard error")
+]
+LogKeyFile = Annotated[
+    str,
+    Meta(
+        description="file with the key by which logs and traces hash device ids; random: of this process",
+        min_length=1,
+        max_length=4_096,
+    ),
+]
+OtlpEndpoint = Annotated[
+    str, Meta(description="collector (OTLP over HTTP) that gets traces, or none", pattern=_COLLECTOR)
 ]
 
 
@@ -114,6 +135,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(description="open connections at most, if the system allows as many files", ge=1, le=1 << 20)
     ] = 8_192
     access_log: Annotated[bool, Meta(description="one line a request on standard output")] = False
+    log_level: LogLevel = "info"
+    log_key_file: LogKeyFile = RANDOM
+    otlp_endpoint: OtlpEndpoint = NONE
+    trace_sample: Annotated[
+        float, Meta(description="share of requests to trace; a caller's traceparent comes first", ge=0, le=1)
+    ] = 0.01
     token_keys: Annotated[
         str, Meta(description="file of the public keys of tokens, PEM or JWKS; none: no token is asked for", **_FILE)
     ] = NONE
@@ -161,6 +188,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     budget_days: Annotated[int, Meta(description="days of a window", ge=1, le=3_650)] = 30
     host: Annotated[str, Meta(description="address of the metrics port", min_length=1)] = "127.0.0.1"
     metrics_port: Annotated[int, Meta(description="port that serves /metrics", ge=0, le=65_535)] = 9091
+    log_level: LogLevel = "info"
+    log_key_file: LogKeyFile = RANDOM
+    otlp_endpoint: OtlpEndpoint = NONE
 
 
 class WrongSetting(Exception):

@@ -9,11 +9,12 @@ import numpy.typing as npt
 import xxhash
 
 from constellation.model import ID_BYTES, Ids
+from kernels.records import RECORD_BYTES, sort_records
 
 # One record, little-endian and packed: the id comes first, so that sorting the bytes sorts by id, then by revision.
-_RECORD = np.dtype([("id", f"V{ID_BYTES}"), ("rate", "<f4"), ("count", "<u4"), ("updated_at", "<u8")])
+_RECORD = np.dtype([("id", "u1", ID_BYTES), ("rate", "<f4"), ("count", "<u4"), ("updated_at", "<u8")])
 
-assert _RECORD.itemsize == 32
+assert _RECORD.itemsize == RECORD_BYTES
 
 
 def answer_digest(
@@ -28,11 +29,9 @@ def answer_digest(
     records are sorted as unsigned bytes. Costs 8 us for 100 patterns.
     """
     records = np.empty(len(ids), _RECORD)
-    records["id"] = np.ascontiguousarray(ids).view(f"V{ID_BYTES}").ravel()
+    records["id"] = ids
     records["rate"] = rates
     records["count"] = counts
     records["updated_at"] = updated_at
-    # Byte strings of one fixed length compare as memcmp does; NumPy drops their trailing zeros only when it makes
-    # Python objects of them, which nothing here does.
-    ordered = np.sort(records.view(f"S{_RECORD.itemsize}"))
+    ordered = sort_records(records.view(np.uint8).reshape(-1, RECORD_BYTES))
     return xxhash.xxh64_hexdigest(ordered.data if len(ordered) else b"")

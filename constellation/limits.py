@@ -90,6 +90,16 @@ NEXT_SYNC_STRETCH_MAX = 8
 """Times as long a loaded shard sends devices away: four million of them are then 833 syncs/s, about what it can."""
 ACCESS_LOG_QUEUE_LEN_MAX = 10_000
 
+# Tracing.
+SPAN_QUEUE_LEN_MAX = 8_192
+SPANS_PER_REQUEST_MAX = 512
+TRACES_SENT_EVERY_S = 1.0
+TRACE_REQUEST_S_MAX = 10.0
+TRACE_ATTEMPTS_MAX = 4
+TRACES_SENT_LAST_S_MAX = 3.0
+"""At a stop: what a collector has not taken by then is lost, and counted."""
+
+assert SPANS_PER_REQUEST_MAX <= SPAN_QUEUE_LEN_MAX
 # The page.
 HISTORY_LEN = 600
 """Seconds."""

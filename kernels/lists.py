@@ -93,6 +93,21 @@ def search(
     if k < 1:
         return np.empty(0, np.int32), np.empty(0, np.float32)
     keys = scan(lists, _route(lists, groups, sketch, max(row_budget, k)), sketch, max(rescore, k))
+    score(keys, codes, inverse, query)
+    keys.sort()
+    rows = np.empty(k, np.int32)
+    cosines = np.empty(k, np.float32)
+    for i in range(k):
+        key = keys[keys.shape[0] - 1 - i]
+        rows[i] = np.int32(key & LOW)
+        cosines[i] = cosine_of(key)
+    return rows, cosines
+
+
+@compiled
+def score(keys: Keys, codes: Codes, inverse: npt.NDArray[np.float32], query: npt.NDArray[np.int8]) -> None:
+    """Put exact cosines into keys (n,), in steps of 2^-30, whatever they were scored by. About 150 ns a row, 40 of one
+    that is in the cache."""
     flat = codes.reshape(-1)
     width = codes.shape[1]
     norm = 0.0
@@ -105,14 +120,12 @@ def search(
             prefetch(flat, ahead + line)
         row = keys[i] & LOW
         keys[i] = (np.int64(np.float32(dot(query, codes[row])) * inverse[row] * unit) << 32) | row
-    keys.sort()
-    rows = np.empty(k, np.int32)
-    cosines = np.empty(k, np.float32)
-    for i in range(k):
-        key = keys[keys.shape[0] - 1 - i]
-        rows[i] = np.int32(key & LOW)
-        cosines[i] = np.float32(key >> 32) / np.float32(_COSINE_ONE)
-    return rows, cosines
+
+
+@compiled
+def cosine_of(key: int) -> np.float32:
+    """The cosine of an exact key."""
+    return np.float32(np.float32(key >> 32) / np.float32(_COSINE_ONE))
 
 
 @compiled
@@ -166,7 +179,7 @@ def scan(level: Level, probes: Rows, sketch: Sketch, want: int) -> Keys:
     keys = np.empty(want, np.int64)
     if want == 0:
         return keys
-    sure, possible, room = _border(scores, want)
+    sure, possible, room = border(scores, want)
     n = 0
     i = 0
     for p in range(probes.shape[0]):
@@ -205,7 +218,7 @@ def scores_of(level: Level, probes: Rows, sketch: Sketch) -> Scores:
 
 
 @compiled
-def _border(scores: Scores, want: int) -> tuple[int, int, int]:
+def border(scores: Scores, want: int) -> tuple[int, int, int]:
     """Where the best `want` >= 1 of the scores end: all from the first number on are in, and so many of those from the
     second number to the first.
 

@@ -354,6 +354,82 @@ def project(codes: Array, inverse: Array, axes: Array, scales: Array) -> Array:
     return components.astype(np.int8)
 
 
+# Interests
+
+
+def questions(
+    codes: Array, inverse: Array, rows: Array, weights: Array, k: int, same: float, most: int
+) -> tuple[Array, list[int]]:
+    """Groups of rows in order of weight, their means, and k divided by what they weigh."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: -weights[i]):
+        near = [_cosine(codes[rows], inverse[rows], *sorted((i, members[0]))) for members in groups]
+        if not groups or (max(near) < same and len(groups) < most):
+            groups.append([i])
+        else:
+            groups[near.index(max(near))].append(i)
+    sums = [sum(float(weights[i]) for i in members) for members in groups]
+    shares = [part / sum(sums) if sum(sums) else 1 / len(groups) for part in sums]
+    order = sorted(range(len(groups)), key=lambda g: -shares[g])
+    means = [mean_code(codes, inverse, rows[groups[g]], weights[groups[g]]) for g in order]
+    return np.array(means), divide(k, [shares[g] for g in order])
+
+
+def _cosine(codes: Array, inverse: Array, i: int, j: int) -> Any:
+    return np.float32(codes[i].astype(np.int64) @ codes[j].astype(np.int64)) * inverse[i] * inverse[j]
+
+
+def divide(k: int, shares: list[float]) -> list[int]:
+    """Rounded down, then one more for the largest remainders."""
+    exact = [share * k for share in shares]
+    parts = [int(part) for part in exact]
+    for i in sorted(range(len(parts)), key=lambda i: parts[i] - exact[i])[: k - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+# Arrivals
+
+
+def likely(sketches: list[Array], sketch: Array, since: int, want: int) -> set[int]:
+    """Of arrivals 1.. with these sketches the numbers of those from `since` on that are most similar when packed."""
+    scores = {
+        number: int(unpacked(one) @ sketch.astype(np.int64))
+        for number, one in enumerate(sketches, start=1)
+        if number >= since
+    }
+    return set(sorted(scores, key=lambda number: -scores[number])[:want])
+
+
+def unpacked(sketch: Array) -> Array:
+    """The steps 0..15 of its components."""
+    packed = pack(sketch).astype(np.int64)
+    return np.concatenate((packed & 15, packed >> 4))
+
+
+# Rankings
+
+
+def renew(
+    codes: Array, served: list[int], prototypes: Array, queries: Array, parts: list[int], share: int
+) -> list[int]:
+    """All served rows of others and all prototypes, row -1 - place each, looked at for every interest."""
+    inverse = inverse_norms(prototypes) if len(prototypes) else np.empty(0, np.float32)
+
+    def best(query: Array, part: int) -> list[int]:
+        rows, near = search(codes, inverse_norms(codes), np.array(served), query, part)
+        norm = inverse_norms(query[None])[0]
+        dots = (prototypes.astype(np.int64) @ query.astype(np.int64)).astype(np.float32) * inverse * norm
+        allowed = np.argsort(-dots, kind="stable")[: part // share]
+        both = [(-float(c), 0, int(row)) for c, row in zip(near, rows, strict=True)]
+        both += [(-float(dots[place]), 1, -1 - int(place)) for place in allowed]
+        return [row for _, _, row in sorted(both, key=lambda entry: entry[:2])[:part]]
+
+    found = list(dict.fromkeys(row for query, part in zip(queries, parts, strict=True) for row in best(query, part)))
+    more = [row for row in best(queries[0], sum(parts)) if row not in found]
+    return found + more[: sum(parts) - len(found)]
+
+
 # Chains
 
 

@@ -6,17 +6,21 @@ Called once at start by the service, the worker and the fleet. With a filled cac
 import numpy as np
 
 from kernels import (
+    arrivals,
     centroids,
     chains,
     codes,
     contributions,
     cursors,
+    interests,
     keytable,
     lists,
     partition,
     product,
     queries,
+    rankings,
     rates,
+    records,
     rows,
     scan,
     sketches,
@@ -42,6 +46,8 @@ def warm() -> None:
     _warm_rows()
     _warm_product()
     _warm_cursors()
+    _warm_rankings()
+    records.sort_records(np.zeros((2, records.RECORD_BYTES), np.uint8))
 
 
 def _warm_codes() -> None:
@@ -187,3 +193,19 @@ def _warm_cursors() -> None:
     words, sent = np.zeros(cursors.SLOTS, np.uint32), np.zeros(cursors.SLOTS, np.uint16)
     revisions, ids = np.zeros((1, 3), np.uint16), np.zeros((1, 2), np.uint64)
     cursors.tell(words, sent, cursors.NOTHING, np.zeros(1, np.int32), revisions, revisions, ids, ids)
+
+
+def _warm_rankings() -> None:
+    """A device with one pattern asks for what one other pattern and one prototype are."""
+    some, one, rows = np.ones((2, DIM), np.int8), np.ones(2, np.float32), np.zeros(2, np.int32)
+    columns = interests.Columns(np.full(2, -1, np.int32), some, one, one, np.ones(2, np.uint32))
+    axes = np.ones((sketches.AXES, DIM), np.int8), np.ones(sketches.AXES, np.float32)
+    asked, inverse, short, parts, _ = interests.ask(rows, 0, columns, *axes, 1, interests.Bounds(0.5, 3, 9))
+    lately = arrivals.empty_arrivals(8, 2, np.ones((2, sketches.AXES), np.int8))
+    for row in (0, 1):
+        arrivals.note(lately, row, np.ones(sketches.AXES, np.int8))
+    rankings.renew(
+        rankings.Patterns(some, one, np.full(2, 9, np.int32), np.ones(2, np.int32)),
+        *(lately, rankings.Prototypes(some, one, rows), rankings.Asked(asked, inverse, short, parts, 0)),
+        *(np.zeros(9, np.int32), np.ones((2, 1), np.uint8), 2),
+    )

@@ -23,11 +23,12 @@ MAY_IMPORT = {
     "limits": set(),
     "model": {"errors", "limits"},
     "config": {"errors", "limits"},
-    "digest": {"model"},
+    "digest": {"model", "kernels"},
     "residuals": {"model", "kernels"},
     "rounding": {"digest", "limits", "model"},
     "projection": {"model", "kernels"},
     "slots": set(),
+    "spans": set(),
     "records": {"model"},
     "rounds": {"limits", "model", "kernels"},
     "codebook": {"model", "residuals", "kernels"},
@@ -35,11 +36,23 @@ MAY_IMPORT = {
     "dictionaries": LEAVES | {"catalogue", "codebook", "residuals", "fleet", "wire", "kernels"},
     "wire": LEAVES | {"digest", "codebook", "residuals", "rounding", "kernels"},
     "shard": LEAVES | {"digest", "records", "rounding", "rounds", "codebook", "residuals", "kernels"},
-    "storage": LEAVES | {"records", "kernels"},
+    "storage": LEAVES | {"records", "spans", "kernels"},
     "identity": LEAVES | {"wire"},
     "federation": LEAVES | {"records", "rounds", "codebook", "storage", "kernels"},
     "api": LEAVES
-    | {"records", "identity", "rounds", "codebook", "projection", "wire", "shard", "storage", "federation", "kernels"},
+    | {
+        "records",
+        "identity",
+        "rounds",
+        "spans",
+        "codebook",
+        "projection",
+        "wire",
+        "shard",
+        "storage",
+        "federation",
+        "kernels",
+    },
     "catalogue": {"model", "kernels"},
     "client": LEAVES | {"digest", "codebook", "wire", "kernels"},
     "fleet": LEAVES | {"catalogue", "codebook", "client", "identity", "wire", "kernels"},
@@ -52,6 +65,7 @@ ONLY_IN = {
     "litestar": {"api"},
     "uvicorn": {"api"},
     "prometheus_client": {"api"},
+    "opentelemetry": {"api"},
     "grpc": {"api"},
     "grpc_health": {"api"},
     "grpc_reflection": {"api"},
@@ -213,5 +227,5 @@ def tracked_files() -> list[Path]:
 
 
 def _is_mirror_of_a_part(folder: str) -> bool:
-    """The folders below tests/ mirror those of the code; the map names tests/ once."""
-    return folder.startswith("tests/")
+    """The folders below tests/ mirror those of the code, those below deploy/ are in a map of their own."""
+    return folder.startswith(("tests/", "deploy/"))

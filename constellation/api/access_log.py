@@ -11,6 +11,7 @@ from typing import TextIO
 import msgspec
 
 from constellation import limits
+from constellation.api.hiding import Hiding
 
 _WRITE_EVERY_S = 0.2
 
@@ -26,13 +27,37 @@ class AccessRecord(msgspec.Struct, gc=False):
     duration_ms: float
     bytes_in: int
     bytes_out: int
+    trace_id: str = ""
+    device_id: bytes = b""
+    """Empty where there is none, or where it was not read."""
+
+
+class _Line(msgspec.Struct, gc=False, omit_defaults=True):
+    """A record as it is written: with the hash of a device, never with its id."""
+
+    at: float
+    request_id: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    bytes_in: int
+    bytes_out: int
+    trace_id: str = ""
+    device: str = ""
 
 
 class AccessLog:
     """JSON lines. `write` is for the loop only and costs less than a microsecond; `start` and `stop` own the thread."""
 
-    def __init__(self, out: TextIO | None = None, queue_len_max: int = limits.ACCESS_LOG_QUEUE_LEN_MAX) -> None:
+    def __init__(
+        self,
+        hiding: Hiding,
+        out: TextIO | None = None,
+        queue_len_max: int = limits.ACCESS_LOG_QUEUE_LEN_MAX,
+    ) -> None:
         self.dropped = 0
+        self._hiding = hiding
         self._out = out or sys.stdout
         self._queue: deque[AccessRecord] = deque()
         self._queue_len_max = queue_len_max
@@ -62,7 +87,7 @@ class AccessLog:
     def _flush(self) -> None:
         lines = []
         while self._queue:
-            lines.append(msgspec.json.encode(self._queue.popleft()).decode())
+            lines.append(msgspec.json.encode(self._line(self._queue.popleft())).decode())
         if not lines:
             return
         try:
@@ -71,3 +96,11 @@ class AccessLog:
         except OSError:
             # A closed or full output must not stop the service; the loss is counted.
             self.dropped += len(lines)
+
+    def _line(self, record: AccessRecord) -> _Line:
+        hiding = self._hiding
+        return _Line(
+            record.at, hiding.request_id(record.request_id, record.device_id), record.method, hiding.text(record.path),
+            record.status, record.duration_ms, record.bytes_in, record.bytes_out, record.trace_id,
+            hiding.device(record.device_id) if record.device_id else "",
+        )  # fmt: skip

@@ -8,6 +8,8 @@ import time
 from constellation import limits
 from constellation.api.access_log import AccessRecord
 from constellation.api.service import Service
+from constellation.api.tracing import Untraced
+from constellation.spans import Value
 
 CLIENT_GONE = 499
 """The status of a request whose client went away before there was a reply (as nginx logs it)."""
@@ -35,17 +37,29 @@ class RequestIds:
 class Account:
     """One request and its reply, counted as they pass. The status is that of HTTP by both doors."""
 
-    __slots__ = ("bytes_in", "bytes_out", "request_id", "started_at", "status")
+    __slots__ = ("bytes_in", "bytes_out", "device_id", "request_id", "started_at", "status", "trace")
 
-    def __init__(self, request_id: bytes, started_at: float | None = None) -> None:
+    def __init__(self, request_id: bytes, trace: Untraced, started_at: float | None = None) -> None:
         self.request_id = request_id
+        self.trace = trace
+        self.device_id = b""
+        """Of a sync, once it is read."""
         self.started_at = time.perf_counter() if started_at is None else started_at
         self.bytes_in = 0
         self.bytes_out = 0
         self.status = CLIENT_GONE
 
-    def close(self, service: Service, method: str, path: str, is_sync: bool) -> None:
-        """Once it is answered."""
+    def told(self, service: Service) -> dict[str, str]:
+        """What a line of the log about the request says of it."""
+        said = {"request_id": service.hiding.request_id(self.request_id.decode(), self.device_id)}
+        if self.trace.trace_id:
+            said["trace_id"] = self.trace.trace_id
+        if self.device_id:
+            said["device"] = service.hiding.device(self.device_id)
+        return said
+
+    def close(self, service: Service, method: str, path: str, route: str, is_sync: bool) -> None:
+        """Once it is answered. The route is the path without what is in it of a device."""
         ended_at = time.perf_counter()
         duration_s = ended_at - self.started_at
         service.metrics.transferred(self.bytes_in, self.bytes_out)
@@ -57,6 +71,21 @@ class Account:
             service.access_log.write(
                 AccessRecord(
                     service.clock(), self.request_id.decode(), method, path, self.status,
-                    duration_s * 1e3, self.bytes_in, self.bytes_out,
+                    duration_s * 1e3, self.bytes_in, self.bytes_out, self.trace.trace_id, self.device_id,
                 )
             )  # fmt: skip
+        if self.trace.trace_id:
+            self._tell(service, method, route)
+
+    def _tell(self, service: Service, method: str, route: str) -> None:
+        """The server span."""
+        attributes: dict[str, Value] = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": self.status,
+            "http.request.body.size": self.bytes_in,
+            "http.response.body.size": self.bytes_out,
+            "constellation.request_id": service.hiding.request_id(self.request_id.decode(), self.device_id),
+        }
+        failed = f"status {self.status}" if self.status >= 500 else ""
+        service.tracer.end(self.trace, f"{method} {route}".strip(), attributes, self.device_id, failed)

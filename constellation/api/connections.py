@@ -21,6 +21,7 @@ from constellation.api.admission import classify
 from constellation.api.edge import DEADLINE_HEADER, Edge, is_sync
 from constellation.api.form import reply_media
 from constellation.api.service import Service
+from constellation.api.tracing import UNTRACED
 
 _HEAD_END = b"\r\n\r\n"
 _USUAL_HEAD = re.compile(
@@ -217,7 +218,7 @@ class Connection(HttpToolsProtocol):
         service, edge = self._connections.service, self._connections.edge
         if service.admission.has_room(classify(asked.method, asked.path, asked.body_bytes)):
             return False
-        account = Account(edge.ids.new())
+        account = Account(edge.ids.new(), UNTRACED)
         problem = service.admission.overloaded("too many requests are in flight")
         headers, body = edge.refusal(problem, account.request_id, reply_media(asked.headers))
         headers += [*self.server_state.default_headers, (b"x-request-id", account.request_id)]
@@ -227,7 +228,7 @@ class Connection(HttpToolsProtocol):
         self._rest()
         self._pause()
         account.status, account.bytes_in, account.bytes_out = problem.status, asked.body_bytes, len(body)
-        account.close(service, asked.method, asked.path, is_sync(asked.method, asked.path))
+        account.close(service, asked.method, asked.path, "", is_sync(asked.method, asked.path))
         return True
 
 

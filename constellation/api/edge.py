@@ -16,6 +16,7 @@ from constellation.api.accounting import Account, RequestIds
 from constellation.api.admission import Class, classify
 from constellation.api.replies import scope_media
 from constellation.api.service import Service
+from constellation.api.tracing import Untraced
 from constellation.errors import InvalidParameter, Problem, Unavailable
 from constellation.wire.media import Media
 from constellation.wire.problems import CONTENT_TYPES, encode_problem
@@ -37,9 +38,11 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server speaks HTTP alone: websockets are off, and this process has its own lifespan.
         http = cast(HTTPScope, scope)
-        request_id, deadline_ms = self._read(http)
-        exchange = _Exchange(request_id, http["state"], self._service, receive, send)
-        http["state"]["request_id"] = request_id.decode()
+        request_id, deadline_ms, traceparent = self._read(http)
+        trace = self._service.tracer.begin(traceparent)
+        state = http["state"]
+        exchange = _Exchange(request_id, trace, state, self._service, receive, send)
+        state["request_id"], state["account"] = request_id.decode(), exchange
         try:
             problem = self._objection(http, exchange, deadline_ms)
             if problem is None:
@@ -49,7 +52,8 @@ class Edge:
                 await self._refuse(http, exchange, problem)
         finally:
             self._service.admission.body_bytes -= exchange.body_bytes
-            exchange.close(self._service, http["method"], http["path"], is_sync(http["method"], http["path"]))
+            method, path, route = http["method"], http["path"], str(scope.get("path_template", ""))
+            exchange.close(self._service, method, path, route, is_sync(method, path))
 
     def refusal(self, problem: Problem, request_id: bytes, media: Media) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Headers and body of a reply that is made without the framework; the problem is counted."""
@@ -64,15 +68,17 @@ class Edge:
             headers.append((b"retry-after", b"%d" % problem.retry_after_s))
         return headers, body
 
-    def _read(self, scope: HTTPScope) -> tuple[bytes, bytes]:
-        """The request's id, its own or a new one, and the deadline that it names, if any."""
-        sent_id, deadline_ms = None, b""
+    def _read(self, scope: HTTPScope) -> tuple[bytes, bytes, bytes | None]:
+        """The request's id, its own or a new one, and the deadline and the trace that it names, if any."""
+        sent_id, deadline_ms, traceparent = None, b"", None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 sent_id = sent_id or value
             elif name == DEADLINE_HEADER:
                 deadline_ms = value
-        return self.ids.of(sent_id), deadline_ms
+            elif name == b"traceparent":
+                traceparent = value
+        return self.ids.of(sent_id), deadline_ms, traceparent
 
     def _objection(self, scope: HTTPScope, exchange: "_Exchange", deadline_ms: bytes) -> Problem | None:
         """Why the request is not started, if it is not: the connection has found no room for it, or it comes late."""
@@ -110,11 +116,17 @@ class _Exchange(Account):
     __slots__ = ("_admission", "_close", "_receive", "_send", "_whole", "begun_at", "body_bytes", "refused")
 
     def __init__(
-        self, request_id: bytes, state: Mapping[str, Any], service: Service, receive: Receive, send: Send
+        self,
+        request_id: bytes,
+        trace: Untraced,
+        state: Mapping[str, Any],
+        service: Service,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self.begun_at = time.perf_counter()
         # Of its headers, where a connection tells it: what waits for the loop's turn has begun to take time.
-        super().__init__(request_id, state.get("arrived_at", self.begun_at))
+        super().__init__(request_id, trace, state.get("arrived_at", self.begun_at))
         self.refused = "refused" in state
         self.body_bytes = 0
         self._whole = False

@@ -26,6 +26,7 @@ from constellation.federation import database as coordinator
 from constellation.federation.database import CoordinatorDatabase, Member, Refused, Unregistered
 from constellation.federation.moves import Moves
 from constellation.rounds import FederationResult, Partial, WrongRound, decode_partial, decode_result
+from constellation.spans import reporting
 from constellation.storage import last_round
 from constellation.storage.connections import DatabaseUnavailable, WrongDatabase, retry_after_s
 
@@ -115,9 +116,13 @@ async def _look(service: Service, database: CoordinatorDatabase, mover: Mover) -
         service.codebook = newer
         shard.use(newer)
     if asked := await database.open_round(settings.shard_id):
-        await _report(database, await _returned(shard.partial(*asked)))
+        with reporting(service.tracer.report, "federation.partial") as told:
+            told["federation.round"] = asked[0]
+            await _report(database, await _returned(shard.partial(*asked)))
     if published := await database.published(service.federation.round, settings.shard_id):
-        _serve(service, await asyncio.to_thread(_decoded, published.result, published.given))
+        with reporting(service.tracer.report, "federation.publish") as told:
+            _serve(service, await asyncio.to_thread(_decoded, published.result, published.given))
+            told["federation.round"] = service.federation.round
         if _kept(service):
             await last_round.keep(_folder(service), (published.result, published.given))
     if service.live.watched.is_set():

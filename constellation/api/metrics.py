@@ -6,6 +6,7 @@ shard knows is read from it at the time of a scrape. The names are fixed (docs/a
 now and falls when a household is forgotten.
 """
 
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
@@ -18,6 +19,7 @@ from constellation.storage.write_behind import Circuit
 
 if TYPE_CHECKING:
     from constellation.api.service import Service
+    from constellation.api.tracing import Tracer
     from constellation.federation.database import RoundRow
     from constellation.federation.worker import Worker
 
@@ -56,6 +58,7 @@ class Metrics:
         self._by_status = {200: self._requests.labels(self._shard_id, "200")}
         self.federation = FederationMetrics(self.registry)
         self.registry.register(_StateCollector(service))
+        self.registry.register(_SpanCollector(service.tracer))
 
     def sync(self, status: int, duration_s: float) -> None:
         counter = self._by_status.get(status)
@@ -114,10 +117,11 @@ class WorkerMetrics:
         self._abandoned = Counter(
             "constellation_federation_abandoned", "Federation rounds that published nothing", registry=self.registry
         )
-        self._shards = Gauge(
+        shards = Gauge(
             "constellation_federation_shards", "Shards that the last round asked, and those in its result", ["what"],
             registry=self.registry,
         )  # fmt: skip
+        self._expected, self._reported = shards.labels("expected"), shards.labels("reported")
         self._epsilon = self._gauge(
             "constellation_federation_epsilon", "Privacy that all rounds of the window have cost; 0 without noise"
         )
@@ -129,8 +133,8 @@ class WorkerMetrics:
         )
 
     def ended(self, row: "RoundRow") -> None:
-        self._shards.labels("expected").set(row.expected)
-        self._shards.labels("reported").set(row.reported)
+        self._expected.set(row.expected)
+        self._reported.set(row.reported)
         if row.state != "published":
             self._abandoned.inc()
             return
@@ -138,8 +142,27 @@ class WorkerMetrics:
         self._epsilon.set(row.spent or 0.0)
         self.federation.duration.observe(row.took_s)
 
+    def trace(self, tracer: "Tracer") -> None:
+        """Count the spans of this one."""
+        self.registry.register(_SpanCollector(tracer))
+
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self.registry)
+
+
+class _SpanCollector(Collector):
+    """What became of spans; nothing where tracing is off."""
+
+    def __init__(self, tracer: "Tracer") -> None:
+        self._exporter = tracer.exporter
+
+    def collect(self) -> Iterator[Metric]:
+        if self._exporter is not None:
+            sent, dropped = self._exporter.sent, self._exporter.dropped
+            yield CounterMetricFamily("constellation_trace_spans_sent", "Spans that the collector took", sent)
+            yield CounterMetricFamily(
+                "constellation_trace_spans_dropped", "Spans lost to a full queue, or to the collector", dropped
+            )
 
 
 class _StateCollector(Collector):
@@ -163,6 +186,9 @@ class _StateCollector(Collector):
         yield self._gauge("global_version", "The shard's version", stats.global_version)
         yield self._gauge("index_patterns", "Patterns in the similarity index", stats.patterns_served)
         yield self._gauge("index_lists", "Lists of the similarity index", stats.index_lists)
+        settings = service.settings
+        yield self._gauge("devices_max", "Devices that the shard takes at most", settings.max_devices)
+        yield self._gauge("patterns_max", "Patterns that the shard takes at most", settings.max_patterns)
         yield self._gauge("content_items", "Content items known", stats.content_items)
         yield self._gauge("resident_bytes", "Memory of the shard's columns", stats.bytes_resident)
         yield self._gauge("in_flight_requests", "Requests accepted and not answered yet", service.in_flight())
@@ -185,6 +211,10 @@ class _StateCollector(Collector):
         if measures is None:
             return
         yield self._gauge("journal_bytes", "Size of the journal's records", measures.journal_bytes)
+        settings = self._service.settings
+        yield self._gauge("journal_bytes_max", "Size at which syncs are refused", settings.journal_max_bytes)
+        free = shutil.disk_usage(settings.data_dir).free
+        yield self._gauge("data_free_bytes", "Free space where journal and snapshot are", free)
         yield self._gauge("journal_commit_seconds", "Time of the last commit", measures.commit_s)
         yield self._gauge("journal_commit_max_seconds", "Longest commit since the start", measures.commit_s_max)
         yield self._gauge("backlog_records", "Journal records not in the database yet", measures.backlog_records)

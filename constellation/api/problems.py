@@ -11,6 +11,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap, HTTPScope
 
+from constellation.api.accounting import Account
 from constellation.api.replies import AnyRequest, Reply, scope_media
 from constellation.api.service import Service
 from constellation.errors import (
@@ -43,7 +44,8 @@ def exception_handlers(service: Service) -> ExceptionHandlersMap:
 
     def on_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
         service.metrics.problem(Problem.code)
-        _log.error("unexpected error", exc_info=error, extra={"request_id": request.scope["state"]["request_id"]})
+        account: Account = request.scope["state"]["account"]
+        _log.error("unexpected error", exc_info=error, extra=account.told(service))
         return _respond(request, Problem("an unexpected error; the log has it under this request id"), {})
 
     return {Problem: on_problem, HTTPException: on_framework, Exception: on_unexpected}

@@ -29,10 +29,12 @@ from constellation.api.connections import PATIENCE, Connections, Patience, proto
 from constellation.api.edge import Edge
 from constellation.api.grpc import door
 from constellation.api.grpc.calls import Calls
+from constellation.api.hiding import Hiding, hiding
 from constellation.api.keeping import load
 from constellation.api.log import configure_logging
 from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
+from constellation.api.tracing import tracing
 from constellation.codebook import Codebook
 from constellation.config import AUTO, Settings, WrongSetting
 from constellation.identity import Identity, Tls
@@ -48,7 +50,8 @@ _log = logging.getLogger(__name__)
 
 def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None) -> int:
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
-    configure_logging()
+    hidden = hiding(settings.log_key_file)
+    configure_logging(settings.log_level, hidden)
     ports = _Ports(_bind(settings, "port"), _bind(settings, "grpc_port"), _bind(settings, "metrics_port"))
     started_at = time.perf_counter()
     warm()
@@ -56,7 +59,7 @@ def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls |
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:
-        return uvloop.run(_run(settings, codebook, identity, tls, ports))
+        return uvloop.run(_run(settings, codebook, hidden, identity, tls, ports))
     except REFUSALS as error:
         print(f"constellation serve: {error}", file=sys.stderr)
         return 1
@@ -70,16 +73,22 @@ class _Ports(NamedTuple):
     metrics: socket.socket
 
 
-async def _run(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls | None, ports: _Ports) -> int:
-    keeper = await open_keeper(settings)
-    try:
-        shard = Shard(settings, codebook=codebook)
-        service = Service(settings, shard, codebook, keeper=keeper, identity=identity, tls=tls)
-        service.url = _url(ports.api, tls) if settings.public_url == AUTO else settings.public_url
-        service.grpc_address = door.address_of(ports.grpc)
-        await _serve(service, ports)
-    finally:
-        await keeper.close()
+async def _run(
+    settings: Settings, codebook: Codebook, hidden: Hiding, identity: Identity, tls: Tls | None, ports: _Ports
+) -> int:
+    endpoint, sample = settings.otlp_endpoint, settings.trace_sample
+    async with tracing(endpoint, sample, hidden, "constellation", settings.shard_id) as tracer:
+        keeper = await open_keeper(settings, report=tracer.report)
+        try:
+            shard = Shard(settings, codebook=codebook)
+            service = Service(
+                settings, shard, codebook, keeper=keeper, tracer=tracer, hiding=hidden, identity=identity, tls=tls
+            )
+            service.url = _url(ports.api, tls) if settings.public_url == AUTO else settings.public_url
+            service.grpc_address = door.address_of(ports.grpc)
+            await _serve(service, ports)
+        finally:
+            await keeper.close()
     _log.info("stopped")
     return 1 if service.broken else 0
 

@@ -12,10 +12,12 @@ from typing import Literal
 from constellation import limits
 from constellation.api.access_log import AccessLog
 from constellation.api.admission import Admission
+from constellation.api.hiding import Hiding
 from constellation.api.latencies import Latencies
 from constellation.api.metrics import Metrics
 from constellation.api.page.listeners import Live
 from constellation.api.slot_map import alone
+from constellation.api.tracing import Tracer
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.errors import Draining, Moving, NotReady, Unavailable, WrongShard
@@ -52,6 +54,8 @@ class Service:
         codebook: Codebook,
         clock: Callable[[], float] = time.time,
         keeper: Keeper | None = None,
+        tracer: Tracer | None = None,
+        hiding: Hiding | None = None,
         identity: Identity | None = None,
         tls: Tls | None = None,
     ) -> None:
@@ -60,6 +64,8 @@ class Service:
         self.codebook = codebook
         self.clock = clock
         self.keeper: Keeper = keeper or NothingKept()
+        self.tracer = tracer or Tracer()
+        self.hiding = hiding or Hiding()
         self.identity = identity or open_identity(settings)
         self.tls = tls
         self.files_written = asyncio.Event()
@@ -72,7 +78,7 @@ class Service:
         self.latencies = Latencies(limits.LATENCY_SAMPLES)
         self.metrics = Metrics(self)
         self.live = Live()
-        self.access_log = AccessLog() if settings.access_log else None
+        self.access_log = AccessLog(self.hiding) if settings.access_log else None
         self.in_flight: Callable[[], int] = lambda: 0
         """Requests accepted and not answered yet, those that wait for their first turn of the loop included; without
         those of `live`, which go on until somebody leaves."""

@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from constellation import limits
 from constellation.api import parameters
 from constellation.api.access import caller_of
+from constellation.api.accounting import Account
 from constellation.api.body import read_body
 from constellation.api.exchange import exchange
 from constellation.api.form import Form, read_form
@@ -75,6 +76,8 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
     form = read_form(headers)
     options = parameters.sync_options(request.scope["query_string"], form.reply_media)
     body = await read_body(request.receive, headers, form, service.settings)
+    account: Account = request.scope["state"]["account"]
+    account.trace.did("read")
     asked = decode_sync(body.content, form.media)
     caller_of(request).require_device(asked.device_id)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
@@ -83,7 +86,7 @@ async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
         payload = encode_sync(answer, applied, service.admission.next_sync, form.reply_media, options.embedding)
         return _respond(payload, form, body.dictionary, noise_bytes(answer, form.reply_media))
 
-    return await exchange(service, asked, options, encode)
+    return await exchange(service, account, asked, options, encode)
 
 
 @get(

@@ -7,19 +7,24 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
 
+from constellation.api.hiding import Hiding, hiding
 from constellation.api.log import configure_logging
 from constellation.api.metrics import WorkerMetrics
+from constellation.api.tracing import Tracer, tracing
 from constellation.config import WorkerSettings, WrongSetting
+from constellation.federation.database import RoundRow
 from constellation.federation.leading import Noised, Wanted
 from constellation.federation.privacy import PrivacyBudget, calibrated
 from constellation.federation.worker import Schedule, Worker
 from constellation.limits import DAY_S
 from constellation.rounds import Privacy
+from constellation.spans import Span, Value
 from constellation.storage.connections import WrongDatabase
 from kernels.warm import warm
 
@@ -31,7 +36,8 @@ def work(settings: WorkerSettings, once: bool) -> int:
 
     Raises `WrongSetting`.
     """
-    configure_logging()
+    hidden = hiding(settings.log_key_file)
+    configure_logging(settings.log_level, hidden)
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
     schedule = Schedule(0 if once else settings.interval, settings.deadline)
     worker = Worker(settings.coordinator_url, holder, schedule, wanted(settings))
@@ -39,7 +45,7 @@ def work(settings: WorkerSettings, once: bool) -> int:
     with _serving(settings, metrics.registry):
         warm()
         try:
-            return asyncio.run(_run(worker, metrics, once))
+            return asyncio.run(_run(settings, hidden, worker, metrics, once))
         except WrongDatabase as error:
             print(f"constellation worker: {error}", file=sys.stderr)
             return 1
@@ -56,26 +62,49 @@ def wanted(settings: WorkerSettings) -> Wanted:
     return Wanted(Noised(calibrated(Privacy(settings.epsilon, settings.delta)), budget))
 
 
-async def _run(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:
-    working = asyncio.ensure_future(_work(worker, metrics, once))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
-    try:
-        return await working
-    except asyncio.CancelledError:
-        return int(once)
-    finally:
-        await worker.close()
-        _log.info("stopped")
+async def _run(settings: WorkerSettings, hidden: Hiding, worker: Worker, metrics: WorkerMetrics, once: bool) -> int:
+    async with tracing(settings.otlp_endpoint, 0.0, hidden, "constellation-worker", socket.gethostname()) as tracer:
+        metrics.trace(tracer)
+        working = asyncio.ensure_future(_work(worker, metrics, tracer, once))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+        try:
+            return await working
+        except asyncio.CancelledError:
+            return int(once)
+        finally:
+            await worker.close()
+            _log.info("stopped")
 
 
-async def _work(worker: Worker, metrics: WorkerMetrics, once: bool) -> int:
+async def _work(worker: Worker, metrics: WorkerMetrics, tracer: Tracer, once: bool) -> int:
     async with contextlib.aclosing(worker.rounds()) as rounds:
         async for row in rounds:
             metrics.ended(row)
+            tracer.report(_span(row))
             if once:
                 return 0 if row.state == "published" else 1
     raise AssertionError("rounds go on for ever")
+
+
+def _span(row: RoundRow) -> Span:
+    """A round from its opening, which another worker may have done."""
+    ended_ns = time.time_ns()
+    told: dict[str, Value] = {
+        "federation.round": row.number,
+        "federation.state": row.state,
+        "federation.shards_expected": row.expected,
+        "federation.shards_reported": row.reported,
+        "federation.patterns": row.patterns,
+        "federation.prototypes": row.prototypes,
+    }
+    return Span(
+        "federation.round",
+        ended_ns - int(row.took_s * 1e9),
+        ended_ns,
+        told,
+        "" if row.state == "published" else row.why or row.state,
+    )
 
 
 @contextlib.contextmanager

@@ -55,6 +55,8 @@ async def _run(settings: Settings) -> int:
         ports = shards[-1].metrics_port
         commands["worker"] = [
             "worker", f"--coordinator-url={coordinator}", f"--metrics-port={ports + 1 if ports else 0}",
+            f"--log-level={settings.log_level}", f"--log-key-file={settings.log_key_file}",
+            f"--otlp-endpoint={settings.otlp_endpoint}",
         ]  # fmt: skip
         return await _watch(commands, server, stopping)
     finally:

@@ -1,6 +1,6 @@
 """Which patterns of others, and which prototypes, a device gets: those most like each of its interests, or the best.
 
-Part of `shard.shard`; changes nothing.
+Part of `shard.shard`; changes nothing but what is remembered of the answer.
 """
 
 from typing import NamedTuple
@@ -10,15 +10,11 @@ import numpy.typing as npt
 
 from constellation.config import Settings
 from constellation.model import Rows
-from constellation.shard.interests import Interest, Weights, divide, find_interests
-from constellation.shard.similarity import Cosines, Vector
+from constellation.shard.interests import Interests
+from constellation.shard.rankings import Ranking
+from constellation.shard.similarity import Cosines
 from constellation.shard.tables import Tables
-from kernels import chains
-from kernels.queries import mean_code
-from kernels.scan import pairwise_cosine
-
-_PROTOTYPE_SHARE = 5
-"""One in so many results may be a prototype as long as patterns are not short: means lie nearer than their members."""
+from kernels.rankings import PROTOTYPE_SHARE, RESERVE, Asked
 
 
 class Found(NamedTuple):
@@ -32,52 +28,58 @@ class Asking:
     """The questions that a device's patterns ask the index."""
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
-        self._devices, self._patterns = tables.devices, tables.patterns
+        self._interests = Interests(tables.devices, tables.patterns, tables.index)
+        self._owners = tables.patterns.devices
         self._index, self._best_known = tables.index, tables.best_known
-        self._prototypes = tables.prototypes
+        self._prototypes, self._rankings = tables.prototypes, tables.rankings
         self._shares_patterns = settings.shares == "patterns"
 
-    def similar(self, device: int, k: int) -> Rows:
-        """min(k, available) rows of other devices and of prototypes, most similar first; `device` is a row or -1.
+    def similar(self, device: int, k: int, place: int = 0) -> Rows:
+        """min(k, available) rows of other devices and of prototypes; `device` is a row or -1, its cursor is at `place`.
 
         The results are split over the device's interests by weight. A device without patterns has nothing to be
-        compared by and gets the prototypes of most devices, then the best known patterns.
+        compared by and gets the prototypes of most devices, then the best known patterns. Nearest first, but for what
+        was only brought up to date since the last answer.
         """
-        own = chains.rows_of(self._devices.first, self._patterns.following, device) if device >= 0 else None
-        if own is None or not len(own):
+        asked, own = self._interests.ask(device, k) if device >= 0 else (None, 0)
+        if asked is None or not own:
             best = self._prototypes.best(k)
             return np.concatenate((best, self._best_known.top(k - len(best) if self._shares_patterns else 0)))
-        weights = self._patterns.weights(own)
-        interests = find_interests(pairwise_cosine(self._patterns.codes, self._patterns.inverse, own), weights)
-        queries = [self._query(own, weights, interest) for interest in interests]
-        parts = divide(k, [interest.share for interest in interests])
-        found = _merge(*(self._others(device, q, part, len(own)) for q, part in zip(queries, parts, strict=True)))
+        renewed = self._rankings.renewed(place, asked)
+        return self._found(place, asked, k, own) if renewed is None else renewed
+
+    def _found(self, place: int, asked: Asked, k: int, own: int) -> Rows:
+        """As `similar`, by a search of the whole index; `own` patterns are the device's."""
+        parts = asked.parts.tolist()
+        rankings = [self._rank(asked, i, part, own) for i, part in enumerate(parts)]
+        found = _merge(*(_best(ranking, part) for ranking, part in zip(rankings, parts, strict=True)))
         if len(found.rows) < k:
             # Interests found the same patterns: the heaviest has k of its own, if there are so many.
-            more = self._others(device, queries[0], k, len(own))
+            rankings[0] = self._rank(asked, 0, k, own)
+            more = _best(rankings[0], k)
             new = np.flatnonzero(~np.isin(more.rows, found.rows))[: k - len(found.rows)]
             found = _merge(found, Found(more.rows[new], more.cosines[new]))
+        self._rankings.keep(place, asked, rankings)
         return found.rows
 
-    def _query(self, own: Rows, weights: Weights, interest: Interest) -> Vector:
-        """The code (384,) int8 of the weighted mean of an interest's patterns.
+    def _rank(self, asked: Asked, i: int, k: int, own: int) -> Ranking:
+        """The patterns of other devices and prototypes most like interest i, deeper than the k that are told."""
+        query = asked.queries[i]
+        rows, cosines = self._index.search(query, k if self._shares_patterns else 0, spare=own + RESERVE)
+        others = np.flatnonzero(self._owners[rows] != asked.device)[: k + RESERVE]
+        share = (k if i else int(asked.parts.sum())) // PROTOTYPE_SHARE
+        return Ranking(rows[others], cosines[others], *self._prototypes.nearest(query, max(share, k - len(others))))
 
-        The mean of near patterns is what they share; one of them, the medoid, would bring its own noise along
-        (`bench.relevance`). It speaks for them where they cancel out or weigh nothing.
-        """
-        rows, members = own[interest.members], weights[interest.members]
-        return mean_code(self._patterns.codes, self._patterns.inverse, rows, members)
 
-    def _others(self, device: int, query: Vector, k: int, own: int) -> Found:
-        """The k patterns of other devices and prototypes most like the query; `own` patterns are the device's."""
-        rows, cosines = self._index.search(query, k if self._shares_patterns else 0, spare=own)
-        others = np.flatnonzero(self._patterns.devices[rows] != device)[:k]
-        of_devices = Found(rows[others], cosines[others])
-        prototypes = self._prototypes.nearest(query, max(k // _PROTOTYPE_SHARE, k - len(others)))
-        if not len(prototypes[0]):
-            return of_devices
-        both = _merge(of_devices, Found(*prototypes))
-        return Found(both.rows[:k], both.cosines[:k])
+def _best(ranking: Ranking, k: int) -> Found:
+    """The k best of it; few of them are prototypes as long as there are patterns."""
+    patterns = Found(ranking.rows[:k], ranking.cosines[:k])
+    allowed = max(k // PROTOTYPE_SHARE, k - len(patterns.rows))
+    prototypes = Found(ranking.prototypes[:allowed], ranking.prototype_cosines[:allowed])
+    if not len(prototypes.rows):
+        return patterns
+    both = _merge(patterns, prototypes)
+    return Found(both.rows[:k], both.cosines[:k])
 
 
 def _merge(*answers: Found) -> Found:

@@ -55,9 +55,9 @@ class Changes:
 
     def take(self, version: int) -> Change | None:
         """What was touched, as it is now; None if nothing was. The next one begins empty."""
-        cells = self._trends.take_touched()
-        if not (self._device_rows or self._pattern_rows or self._gone or self._items or self._forgotten or len(cells)):
+        if not (self.pending or self._device_rows or self._items or self._forgotten):
             return None
+        cells = self._trends.take_touched()
         change = Change(
             version=version,
             forgotten=self._forgotten,

@@ -26,6 +26,7 @@ BYTES_PER_CURSOR = (4 + 2) * SLOTS + 5 * 8 + 4 + BYTES_PER_PLACE
 BYTES_PER_DEVICE = 4
 
 _NO_VERSION = -1
+_NOBODYS = 0
 
 assert SLOTS == 2 * SIMILAR_MAX and kernel.SAME == 0
 
@@ -87,17 +88,21 @@ class Cursors:
         self._heads = memory.column(1 + count, np.int64, len(_Head._fields))
 
     @property
-    def bytes_resident(self) -> int:
-        return self._recent.high * BYTES_PER_CURSOR
+    def high(self) -> int:
+        """Places up to this one were in use at some time."""
+        return self._recent.high
 
-    def tell(self, device: int, listed: Listed, local_version: int | None) -> News:
-        """What a device, a row or -1 for one that is not known, lacks if it holds the reply of `local_version`.
+    def place(self, device: int) -> int:
+        """Where a device, a row, has its cursor, the newest from now on; nobody's, 0, of -1, one that is not known."""
+        return self._use(device + 1) if device >= 0 else _NOBODYS
+
+    def tell(self, cursor: int, listed: Listed, local_version: int | None) -> News:
+        """What the device with its cursor at this place lacks if it holds the reply of `local_version`.
 
         The list is pending from now on, under the version that `sent` gives it.
         """
-        if device < 0:
+        if cursor == _NOBODYS:
             return _whole(np.arange(len(listed.rows), dtype=np.uint8))
-        cursor = self._use(device + 1)
         before = _Head(*self._heads[cursor].tolist())
         known, version, trends = _acknowledged(before, listed.parameters, local_version)
         handles, kinds, gone, removed, nameless = self._compare(cursor, known, listed.rows)
@@ -119,10 +124,10 @@ class Cursors:
             trends=trends != listed.trends,
         )
 
-    def sent(self, device: int, version: int) -> None:
+    def sent(self, cursor: int, version: int) -> None:
         """What `tell` told the device last goes out under this version."""
-        if device >= 0:
-            self._heads[self._cursor_of[device + 1], _PENDING] = version
+        if cursor != _NOBODYS:
+            self._heads[cursor, _PENDING] = version
 
     def forget(self, device: int) -> None:
         """Nothing is known of the device any more."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from constellation.codebook import Codebook
 from constellation.config import Settings
 from constellation.limits import AGGREGATES_DEVICES_MIN
-from constellation.model import Codes, Quantised, Rows
+from constellation.model import Rows
 from constellation.rounds import BOUNDS, FederationResult, Partial, Sharing, TrendCounts
 from constellation.shard.buckets import Buckets
 from constellation.shard.giving import give
@@ -90,11 +90,11 @@ class Federating:
         waiting += [quantising.settle() for _, quantising in self._groups if quantising is not None]
         return any(waiting)
 
-    def quantised(self, codebook_version: int, rows: Rows, codes: Codes) -> Quantised | None:
-        """Patterns and prototypes (n,) with codes (n, 384), by this codebook; None if it is not the current one."""
+    def quantising(self, codebook_version: int) -> Quantising | None:
+        """What tells patterns and prototypes by this codebook; None if it is not the current one."""
         for buckets, quantising in self._groups:
             if quantising is not None and buckets.codebook.version == codebook_version == self.version:
-                return quantising.of(rows, codes)
+                return quantising
         return None
 
     def partial(

@@ -1,56 +1,36 @@
 """What a household likes: its few patterns in up to three groups, so that every interest can ask for itself.
 
-A household likes several things at once; the mean of all its patterns lies between them and resembles none
-(`bench.relevance`). A pure function of the device's patterns.
+A household likes several things at once; the mean of all its patterns lies between them and resembles none. Within an
+interest it is the other way round: the mean of near patterns is what they share, and one of them, even the heaviest,
+would bring its own noise along (`bench.relevance`). A pure function of the device's patterns. Part of `shard.asking`.
 """
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-
-from constellation.limits import INTERESTS_MAX
+from constellation.limits import INTERESTS_MAX, WEIGHT_COUNT_CAP
+from constellation.shard.devices import Devices
+from constellation.shard.patterns import Patterns
+from constellation.shard.similarity import SimilarityIndex
+from kernels import interests as kernel
+from kernels.rankings import Asked
 
 SAME_INTEREST_COSINE = 0.5
-"""Patterns at least this close to a medoid belong to it."""
+"""Patterns at least this close to the heaviest of an interest belong to it."""
 
-Weights = npt.NDArray[np.float64]
-
-
-class Interest(NamedTuple):
-    """Indices of its patterns, the heaviest, its medoid, first; and what share of the household's weight they have."""
-
-    members: list[int]
-    share: float
+_BOUNDS = kernel.Bounds(SAME_INTEREST_COSINE, INTERESTS_MAX, WEIGHT_COUNT_CAP)
 
 
-def find_interests(cosines: npt.NDArray[np.float32], weights: Weights) -> list[Interest]:
-    """The 1..3 interests among m >= 1 patterns, heaviest first; cosines (m, m), weights (m,) >= 0.
+class Interests:
+    """Those of the devices of a shard."""
 
-    Leader clustering (Hartigan 1975, chapter 3), heaviest first: a pattern far from every medoid so far founds an
-    interest while there are fewer than three, any other joins the nearest. Equal weights: the earlier pattern is
-    heavier. Where nothing weighs anything (rates that updates brought down to zero), all interests are alike.
-    """
-    weight, cosine = weights.tolist(), cosines.tolist()
-    groups: list[list[int]] = []
-    for i in sorted(range(len(weight)), key=weight.__getitem__, reverse=True):
-        near = [cosine[i][members[0]] for members in groups]
-        closest = max(near, default=-1.0)
-        if not groups or (closest < SAME_INTEREST_COSINE and len(groups) < INTERESTS_MAX):
-            groups.append([i])
-        else:
-            groups[near.index(closest)].append(i)
-    sums = [sum(weight[i] for i in members) for members in groups]
-    total = sum(sums)
-    shares = [part / total for part in sums] if total else [1 / len(groups)] * len(groups)
-    return [Interest(groups[g], shares[g]) for g in sorted(range(len(groups)), key=shares.__getitem__, reverse=True)]
+    def __init__(self, devices: Devices, patterns: Patterns, index: SimilarityIndex) -> None:
+        self._first = devices.first
+        self._columns = kernel.Columns(
+            patterns.following, patterns.codes, patterns.inverse, patterns.rates, patterns.counts
+        )
+        self._projection = index.projection
 
-
-def divide(k: int, shares: list[float]) -> list[int]:
-    """Split k results by share, largest remainder first; the parts sum to k."""
-    exact = [share * k for share in shares]
-    parts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda i: parts[i] - exact[i])
-    for i in by_remainder[: k - sum(parts)]:
-        parts[i] += 1
-    return parts
+    def ask(self, device: int, k: int) -> tuple[Asked, int]:
+        """What a device (row) asks for, to get k results, and how many patterns it has; nothing if it has none."""
+        queries, inverse, sketches, parts, own = kernel.ask(
+            self._first, device, self._columns, *self._projection, k, _BOUNDS
+        )
+        return Asked(queries, inverse, sketches, parts, device), own

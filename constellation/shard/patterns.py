@@ -4,6 +4,8 @@ The int8 code is the truth about an embedding: everything later is computed from
 device's rows are chained. The key table finds a row by (device row, pattern id). Owned by the shard.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,21 @@ from kernels.keytable import KeyTable
 
 BYTES_PER_PATTERN = DIM + 4 + ID_BYTES + 4 + 4 + 4 + 4 + 8 + 8 + 2 * WORDS + 8 + 8 + 4 + 4 + 4 + REVISION_BYTES + 13
 """Columns and key table, without the index."""
+
+
+_NO_COLUMNS = (
+    *(np.empty((0, ID_BYTES), np.uint8), np.empty((0, DIM), np.int8)),
+    *(np.empty(0, np.float32), np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int64)),
+)
+
+
+class Facts(NamedTuple):
+    """What a digest tells of n patterns: ids (n, 16), rates (n,), counts (n,) and updated_at (n,)."""
+
+    ids: Ids
+    rates: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.uint32]
+    updated_at: npt.NDArray[np.int64]
 
 
 class Patterns:
@@ -108,8 +125,14 @@ class Patterns:
         weights: npt.NDArray[np.float64] = self.rates[rows].astype(np.float64) * capped
         return weights
 
+    def facts(self, rows: Rows) -> Facts:
+        """Of the patterns of these rows (n,), in their order."""
+        return Facts(self.ids[rows], self.rates[rows], self.counts[rows], self.updated_at[rows])
+
     def gather(self, rows: Rows) -> PatternBatch:
         """The patterns of these rows (n,), in their order."""
+        if not len(rows):  # many answers tell no pattern
+            return PatternBatch(*_NO_COLUMNS, contexts=[])
         return PatternBatch(
             ids=self.ids[rows],
             codes=self.codes[rows],

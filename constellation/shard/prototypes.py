@@ -5,14 +5,17 @@ as rounds bring it, and some time longer; among rows of patterns, prototype numb
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation import rounds
 from constellation.codebook import SIZE_MAX
 from constellation.limits import FREED_ROWS_KEPT
 from constellation.model import DIM, ID_BYTES, Backing, PatternBatch, Rows
 from constellation.shard import memory
+from constellation.shard.patterns import Facts
 from constellation.shard.revisions import Revisions
 from constellation.shard.similarity import Cosines, Vector
+from kernels import rankings
 from kernels.codes import inverse_norms
 from kernels.scan import scan_top_k
 
@@ -22,6 +25,9 @@ _DEVICES_MIN = 2
 
 CAPACITY = 2 * SIZE_MAX + FREED_ROWS_KEPT
 """Numbers of prototypes: of one round, and of the next."""
+
+
+_NOWHERE = np.empty(0, np.int64)
 
 
 class PrototypeTable:
@@ -39,6 +45,8 @@ class PrototypeTable:
         self._place_of = memory.column(CAPACITY, np.int32)
         self.ids = memory.column(CAPACITY, np.uint8, ID_BYTES)
         self.revisions = Revisions(CAPACITY)
+        self.rounds = 0
+        """How often all of them were replaced."""
 
     def __len__(self) -> int:
         return len(self._backing)
@@ -65,6 +73,13 @@ class PrototypeTable:
         self._backing = [Backing(*of) for of in zip(*(column.tolist() for column in columns), strict=True)]
         self._best = np.lexsort((served, -found.devices[served])).astype(np.int32)
         self._number([pattern_id.tobytes() for pattern_id in self._patterns.ids])
+        self.rounds += 1
+
+    @property
+    def columns(self) -> rankings.Prototypes:
+        """As `kernels.rankings` reads them, until the next `put`."""
+        codes = np.empty((0, DIM), np.int8) if self._patterns is None else self._patterns.codes
+        return rankings.Prototypes(codes, self._inverse, self._place_of)
 
     def best(self, k: int) -> Rows:
         """Rows of up to k prototypes, those of the most devices first."""
@@ -81,8 +96,8 @@ class PrototypeTable:
 
     def put_into(self, answer: PatternBatch, rows: Rows) -> dict[int, Backing]:
         """Write the prototypes among `rows` (n,) over the answer's patterns (n,); what backs them, by their place."""
-        places = np.flatnonzero(rows < 0)
-        if not len(places) or self._patterns is None:
+        places = self._places(rows)
+        if self._patterns is None or not len(places):
             return {}
         mine = self._place_of[-1 - rows[places]]
         for name in ("ids", "codes", "rates", "counts", "created_at", "updated_at"):
@@ -90,6 +105,19 @@ class PrototypeTable:
         for place, i in zip(places.tolist(), mine.tolist(), strict=True):
             answer.contexts[place] = self._patterns.contexts[i]
         return {place: self._backing[i] for place, i in zip(places.tolist(), mine.tolist(), strict=True)}
+
+    def put_facts(self, facts: Facts, rows: Rows) -> Facts:
+        """Write those of the prototypes among `rows` (n,) over the facts of patterns (n,)."""
+        places = self._places(rows)
+        if self._patterns is not None and len(places):
+            mine = self._place_of[-1 - rows[places]]
+            for name, column in facts._asdict().items():
+                column[places] = getattr(self._patterns, name)[mine]
+        return facts
+
+    def _places(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Where prototypes are among rows (n,)."""
+        return np.flatnonzero(rows < 0) if len(rows) and self._patterns is not None else _NOWHERE
 
     def _number(self, ids: list[bytes]) -> None:
         """The ids that are served keep their numbers, or get one; all of them are written anew."""

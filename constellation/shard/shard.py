@@ -23,8 +23,6 @@ from constellation.model import (
     Codes,
     ContentItem,
     Delta,
-    Quantised,
-    Rows,
     ShardStats,
     SyncOptions,
     SyncRequest,
@@ -42,6 +40,7 @@ from constellation.shard.patterns import BYTES_PER_PATTERN
 from constellation.shard.pieces import Pieces
 from constellation.shard.restoring import Restoring
 from constellation.shard.sampling import sample
+from constellation.shard.sizing import BYTES_PER_CURSOR
 from constellation.shard.tables import Tables
 from constellation.shard.taking import Moment, Taking
 from constellation.shard.tombstones import KEY_BYTES, Tombstones
@@ -147,36 +146,33 @@ class Shard:
         for with these options: what is different in that one. Else, or if it is not remembered: everything.
         """
         device = self._devices.find(device_id)
-        rows = self._asking.similar(device, options.similar)
-        trends = self._trends.top(options.trending)
-        whole = self._patterns.gather(rows)
-        backing = self._prototypes.put_into(whole, rows)
-        quantised = self._quantised(options, rows, whole.codes)
-        compact = quantised is not None
+        cursor = self._cursors.place(device)
+        rows = self._asking.similar(device, options.similar, cursor)
+        quantising = self._federating.quantising(options.codebook) if options.embedding == "compact" else None
+        compact = quantising is not None
         trends_told = self._trends.fingerprint(options.trending)
         listed = Listed(rows, trends_told, hash((options, compact)), by_handle=compact)
-        news = self._cursors.tell(device, listed, local_version)
+        news = self._cursors.tell(cursor, listed, local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one
-        self._cursors.sent(device, self._version)
-        revisions = whole.rates, whole.counts, whole.updated_at
+        self._cursors.sent(cursor, self._version)
+        told = rows[news.places]
+        similar = self._patterns.gather(told)
+        backing = self._prototypes.put_into(similar, told)
+        facts = self._prototypes.put_facts(self._patterns.facts(rows), rows)
         return Answer(
-            similar=whole if news.reset else whole.take(news.places),
-            trending=trends if news.trends else None,
+            similar=similar,
+            trending=self._trends.top(options.trending) if news.trends else None,
             global_version=self._version,
-            digest=compact_digest(news.listed, *revisions) if quantised else answer_digest(whole.ids, *revisions),
+            digest=compact_digest(news.listed, *facts[1:]) if compact else answer_digest(*facts),
             reset=news.reset,
             handles=news.handles,
             whole=news.whole,
             gone=news.gone,
             removed=news.removed,
-            prototypes={i: backing[place] for i, place in enumerate(news.places.tolist()) if place in backing},
-            quantised=quantised and quantised.take(news.places),
+            prototypes=backing,
+            quantised=quantising.of(told, similar.codes) if quantising else None,
         )
-
-    def _quantised(self, options: SyncOptions, rows: Rows, codes: Codes) -> Quantised | None:
-        """The embeddings of a compact answer; None if it cannot be one, or is not asked for."""
-        return self._federating.quantised(options.codebook, rows, codes) if options.embedding == "compact" else None
 
     def trending(self, limit: int, now: float, region: str | None = None) -> list[Trend]:
         """The best items of a region, "global" for all, by default the shard's own; none of one that is not known."""
@@ -391,6 +387,6 @@ class Shard:
             self._patterns.rows.high * BYTES_PER_PATTERN
             + self._federating.bytes_resident
             + self._devices.rows.high * BYTES_PER_DEVICE
-            + self._cursors.bytes_resident
+            + self._cursors.high * BYTES_PER_CURSOR
             + self._index.bytes_resident
         )

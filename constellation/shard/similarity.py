@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from constellation.codebook import default_codebook
 from constellation.model import DIM, Codes, Rows
-from kernels import lists, partition
+from kernels import arrivals, lists, partition
+from kernels.arrivals import RECORD_BYTES, empty_arrivals
 from kernels.codes import inverse_norms, quantise
 from kernels.lists import CAPACITY, HELD, USED, empty_level
 from kernels.partition import NEXT, SOWN, SPARSE
@@ -30,12 +32,16 @@ ROWS_SCORED_BASE, ROWS_SCORED_PER_RESULT = 40, 3
 ADDED_AT_ONCE_MAX = 128
 """Rows of one `add_many`: about 1 ms, so that the event loop goes on in between."""
 
+ARRIVALS_KEPT = 1 << 17
+"""So many rows that came are known in the order in which they did: what a full shard's devices send in half an hour."""
+
 _SETTLE_EVERY = 12
 """One list is settled for so many changes: each list about six times while it fills."""
 _BYTES_A_LIST = CAPACITY * (HALF + 4) + AXES + 8
 
-BYTES_PER_PATTERN = 4 + 2 * _BYTES_A_LIST // CAPACITY
+BYTES_PER_PATTERN = 4 + 8 + 2 * _BYTES_A_LIST // CAPACITY
 """Of the index, for lists that are half full: a little emptier than they are found (`bench.memory`)."""
+BYTES_OF_ARRIVALS = ARRIVALS_KEPT * RECORD_BYTES
 
 _LIST = np.dtype([("number", "<i4"), ("centroid", "i1", (AXES,))])
 _PLACE = np.dtype([("list", "<i4"), ("sketch", "u1", (HALF,))])
@@ -59,6 +65,11 @@ class SimilarityIndex:
         assert axes.shape == (AXES, DIM)
         self._axes = quantise(axes)
         self._scales = SKETCH_NORM * inverse_norms(self._axes)
+        # Any points will do to find what came near a query: with others more of it, or less, is looked at in vain.
+        points = default_codebook()
+        self.arrivals = empty_arrivals(
+            ARRIVALS_KEPT, len(codes), self.sketches(points.codes.copy(), points.inverse.copy())
+        )
         self._seeds = np.zeros(2, np.int64)
         self._renumbered: Rows = np.empty(0, np.int32)
         self._changes = 0
@@ -77,13 +88,34 @@ class SimilarityIndex:
 
     @property
     def bytes_resident(self) -> int:
-        return int(self._lists.counts[USED]) * _BYTES_A_LIST + 4 * len(self)
+        arrived = min(self.now, ARRIVALS_KEPT) * RECORD_BYTES + 8 * len(self)
+        return int(self._lists.counts[USED]) * _BYTES_A_LIST + 4 * len(self) + arrived
+
+    @property
+    def projection(self) -> tuple[Codes, npt.NDArray[np.float32]]:
+        """The axes (AXES, 384) of sketches and their scales (AXES,), as `kernels.queries.project` takes them."""
+        return self._axes, self._scales
+
+    @property
+    def home(self) -> Rows:
+        """Column by row: 0 for one that is not in the index."""
+        return self._lists.home
+
+    @property
+    def now(self) -> int:
+        """The number that the next arrival gets."""
+        return int(self.arrivals.counts[0])
+
+    def remembers(self, since: int) -> bool:
+        """Are all arrivals from this number on known?"""
+        return self.now - since <= ARRIVALS_KEPT
 
     def add(self, row: int) -> None:
         """Take in a row that is not in the index; its code must not change while it is."""
         self._make_room()
-        (sketch,) = self._sketches(self._codes[row : row + 1], self._inverse[row : row + 1])
+        (sketch,) = self.sketches(self._codes[row : row + 1], self._inverse[row : row + 1])
         partition.insert(self._lists, self._groups, row, sketch)
+        arrivals.note(self.arrivals, row, sketch)
         self._changes += 1
 
     def add_many(self, rows: Rows) -> None:
@@ -93,7 +125,7 @@ class SimilarityIndex:
         """
         assert len(rows) <= ADDED_AT_ONCE_MAX
         own = np.array(rows, np.int32)
-        sketches = self._sketches(self._codes[own], self._inverse[own])
+        sketches = self.sketches(self._codes[own], self._inverse[own])
         partition.insert_many(self._lists, self._groups, self._seeds, own, sketches)
         self._all_changed()
 
@@ -162,7 +194,7 @@ class SimilarityIndex:
         that the caller will not use.
         """
         code = query.reshape(1, DIM)
-        (sketch,) = self._sketches(code, inverse_norms(code))
+        (sketch,) = self.sketches(code, inverse_norms(code))
         return lists.search(
             self._lists,
             self._groups,
@@ -201,13 +233,14 @@ class SimilarityIndex:
         return bool(self._seeds[NEXT] < self._seeds[SOWN])
 
     def _all_changed(self) -> None:
-        """Every list shall be settled once."""
+        """Every list shall be settled once, and nobody can be told what came."""
+        self.arrivals.counts[0] += ARRIVALS_KEPT + 1
         self._changes = max(self._changes, _SETTLE_EVERY * int(self._lists.counts[USED]))
 
     def _make_room(self) -> None:
         if self._seeded:
             partition.make_room(self._lists, self._groups, self._seeds)
 
-    def _sketches(self, codes: Codes, inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+    def sketches(self, codes: Codes, inverse: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
         """(n, AXES): of codes (n, 384) int8 with 1/|code| (n,)."""
         return project(codes, inverse, self._axes, self._scales)

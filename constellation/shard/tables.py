@@ -9,6 +9,7 @@ from constellation.shard.cursors import Cursors
 from constellation.shard.devices import Devices
 from constellation.shard.patterns import Patterns
 from constellation.shard.prototypes import PrototypeTable
+from constellation.shard.rankings import Rankings
 from constellation.shard.similarity import SimilarityIndex
 from constellation.shard.trends import Trends
 
@@ -27,4 +28,5 @@ class Tables:
         self.trends = Trends(CONTENT_ITEMS_MAX, settings.region, shares_own=settings.sharing != "aggregates")
         self.prototypes = PrototypeTable(settings.serve_threshold)
         self.cursors = Cursors(settings, self.patterns, self.prototypes)
+        self.rankings = Rankings(settings, self.patterns, self.index, self.prototypes)
         self.changes = Changes(self.devices, self.patterns, self.content, self.trends)

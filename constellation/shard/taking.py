@@ -33,6 +33,9 @@ class Prepared(NamedTuple):
     words: list[Words]
 
 
+_NONE_KEPT = np.empty(0, np.bool_)
+
+
 class Moment(NamedTuple):
     """When a delta is taken: unix seconds, the trends' hour, the global version it makes if it changes anything."""
 
@@ -69,6 +72,8 @@ class Taking:
 
         Raises ShardFull, with nothing changed, if the patterns or their context strings do not fit.
         """
+        if not len(added):  # most syncs bring nothing
+            return Prepared(_NONE_KEPT, [])
         kept = added.rates >= self._quality_threshold
         self._check_room(device, added.ids, kept)
         words: list[Words] = []

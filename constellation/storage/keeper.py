@@ -26,6 +26,7 @@ from constellation import limits
 from constellation.config import EMBEDDED, Settings
 from constellation.errors import StorageFailed
 from constellation.records import Change, Forgotten, TrendCells, decode, empty_change, encode
+from constellation.spans import Report, unreported
 from constellation.storage import database as databases
 from constellation.storage import embedded
 from constellation.storage.connections import DatabaseUnavailable, WrongDatabase
@@ -163,7 +164,9 @@ class JournaledKeeper:
         claim: Claim,
         settings: Settings,
         clock: Callable[[], float],
+        report: Report,
     ) -> None:
+        self._report = report
         self._lock, self._server, self._database, self.journal = lock, server, database, journal
         self._claim, self._settings, self._clock = claim, settings, clock
         self._journal_failed = asyncio.Event()
@@ -214,7 +217,9 @@ class JournaledKeeper:
 
     def begin(self, shard: Kept) -> None:
         self._shard = shard
-        self.write_behind = WriteBehind(self._database, self.journal, self._commit, self._claim_again, shard.read)
+        self.write_behind = WriteBehind(
+            self._database, self.journal, self._commit, self._claim_again, shard.read, self._report
+        )
         self.write_behind.begin(self._claim)
         for position, record in self.journal.read(self._claim.position):
             self.write_behind.note(decode(record), position)
@@ -339,7 +344,9 @@ class JournaledKeeper:
             _log.warning("the last changes are not in the database yet", extra={"why": str(error)})
 
     def _snapshots_of(self, journal: Journal) -> Snapshots:
-        return Snapshots(Path(self._settings.data_dir), journal, self._settings.snapshot_every_s, self._commit)
+        return Snapshots(
+            Path(self._settings.data_dir), journal, self._settings.snapshot_every_s, self._commit, self._report
+        )
 
     def _commit(self) -> None:
         """What the shard holds is on disk afterwards. Raises `JournalFailed`."""
@@ -377,7 +384,9 @@ PASSING = (DatabaseUnavailable, JournalFailed)
 """Those of them that a shard that served waits for to be over."""
 
 
-async def open_keeper(settings: Settings, clock: Callable[[], float] = time.time) -> Keeper:
+async def open_keeper(
+    settings: Settings, clock: Callable[[], float] = time.time, report: Report = unreported
+) -> Keeper:
     """The storage that the settings name. Raises one of `REFUSALS`."""
     if settings.storage == "memory":
         return NothingKept()
@@ -393,7 +402,7 @@ async def open_keeper(settings: Settings, clock: Callable[[], float] = time.time
         database = await databases.connect(url)
         await database.migrate()
         journal, claim = await _open_journal(settings, database, clock)
-        return JournaledKeeper(lock, server, database, journal, claim, settings, clock)
+        return JournaledKeeper(lock, server, database, journal, claim, settings, clock, report)
     except BaseException:
         if database is not None:
             await database.close()

@@ -21,6 +21,7 @@ import msgspec
 
 from constellation import __version__, limits
 from constellation.records import Piece, decode, encode
+from constellation.spans import Report, reporting, unreported
 from constellation.storage import frames
 from constellation.storage.frames import Form, Writer, WrongFile
 from constellation.storage.journal import Journal
@@ -76,8 +77,16 @@ class Told(Protocol):
 class Snapshots:
     """The snapshots of one journal in one folder. `commit` makes durable all that a shard would tell now."""
 
-    def __init__(self, folder: Path, journal: Journal, every_s: float, commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        journal: Journal,
+        every_s: float,
+        commit: Callable[[], None],
+        report: Report = unreported,
+    ) -> None:
         self._folder, self._journal, self._every_s, self._commit = folder, journal, every_s, commit
+        self._report = report
         self.position: int | None = None
         """The journal is needed from behind this one on; None where there is no snapshot."""
 
@@ -124,7 +133,7 @@ class Snapshots:
         header = Header(__version__, bytes.fromhex(self._journal.id), self._journal.tail, shard.layout())
         pieces = shard.pieces(limits.SNAPSHOT_PATTERNS_PER_TURN)
         try:
-            with frames.writing(self._folder / FILE, FORM, LEVEL) as file:
+            with reporting(self._report, "snapshot"), frames.writing(self._folder / FILE, FORM, LEVEL) as file:
                 await _in_thread(file.frame, _HEADER, msgspec.msgpack.encode(header))
                 while True:
                     piece_at = time.perf_counter()

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 
 from constellation import limits
 from constellation.records import Change, TrendCells, decode
+from constellation.spans import Report, reporting, unreported
 from constellation.storage.connections import DatabaseUnavailable, retry_after_s
 from constellation.storage.database import Claim, Database
 from constellation.storage.dirty import Dirty
@@ -61,9 +62,10 @@ class WriteBehind:
         commit: Callable[[], None],
         claim: Callable[[], Awaitable[Claim]],
         read: Read,
+        report: Report = unreported,
     ) -> None:
         self._database, self._journal, self._read = database, journal, read
-        self._commit, self._claim_again = commit, claim
+        self._commit, self._claim_again, self._report = commit, claim, report
         self._claim: Claim | None = None
         self._dirty = Dirty()
         self._wake = asyncio.Event()
@@ -125,7 +127,9 @@ class WriteBehind:
             change = self._read(batch.patterns(), list(batch.titles), batch.trend_cells())
             change.forgotten = [forgotten for _, forgotten in batch.forgotten.values()]
             stored = position if since is None else since - 1
-            await write(self._database, claim, change, stored, device_position=position, since=self.flushed)
+            with reporting(self._report, "flush") as told:
+                told |= {"flush.devices": len(change.devices), "flush.patterns": len(change.patterns)}
+                await write(self._database, claim, change, stored, device_position=position, since=self.flushed)
         except BaseException:
             self._dirty.put_back(batch)
             raise

@@ -38,7 +38,10 @@ def read_ids(values: Sequence[str | Raw | bytes], path: str, refuse: Refusal) ->
 
 def read_id(value: str | Raw | bytes, path: str, refuse: Refusal) -> bytes:
     """One UUID as bytes."""
-    return read_ids([value], path, refuse).tobytes()
+    try:
+        return _parse(value)
+    except _NotUuid as error:
+        raise refuse(path, _EXPECTED, describe(error.args[0])) from None
 
 
 def write_ids(ids: Ids, media: Media) -> list[str] | list[bytes]:

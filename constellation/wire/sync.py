@@ -205,7 +205,9 @@ def _read_delta(body: _AnyDelta) -> Delta:
     added = read_patterns(body.patterns_added, "delta.patterns_added", refuse)
     updated = _read_updates(body.patterns_updated)
     removed = read_ids(body.patterns_removed, "delta.patterns_removed[{}]", refuse)
-    return Delta(added, updated, removed, body.local_version, body.sequence, _fingerprint(added, updated, removed))
+    # Nearly all deltas are empty.
+    fingerprint = _fingerprint(added, updated, removed) if changed_len or len(added) else _OF_NOTHING
+    return Delta(added, updated, removed, body.local_version, body.sequence, fingerprint)
 
 
 def _read_updates(bodies: Sequence[_AnyUpdate]) -> RateUpdates:
@@ -234,3 +236,6 @@ def _fingerprint(added: PatternBatch, updated: RateUpdates, removed: Ids) -> int
         *(updated.ids, updated.rates, updated.samples, removed),
     ]
     return xxhash.xxh64_intdigest(b"".join(columns))
+
+
+_OF_NOTHING = _fingerprint(read_patterns([], "", refuse), _NO_UPDATES, NO_IDS)

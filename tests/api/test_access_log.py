@@ -3,6 +3,7 @@
 import io
 
 from constellation.api.access_log import AccessLog, AccessRecord
+from constellation.api.hiding import Hiding
 
 RECORD = AccessRecord(1.0, "id", "GET", "/health", 200, 0.5, 0, 15)
 
@@ -16,7 +17,7 @@ class Closed(io.StringIO):
 
 def test_stopping_writes_what_is_queued() -> None:
     out = io.StringIO()
-    log = AccessLog(out)
+    log = AccessLog(Hiding(), out)
     log.start()
     log.write(RECORD)
     log.stop()
@@ -25,7 +26,7 @@ def test_stopping_writes_what_is_queued() -> None:
 
 def test_full_queue_drops_and_counts() -> None:
     out = io.StringIO()
-    log = AccessLog(out, queue_len_max=2)
+    log = AccessLog(Hiding(), out, queue_len_max=2)
     for _ in range(5):
         log.write(RECORD)
     assert log.dropped == 3
@@ -35,7 +36,7 @@ def test_full_queue_drops_and_counts() -> None:
 
 
 def test_broken_output_is_counted() -> None:
-    log = AccessLog(Closed())
+    log = AccessLog(Hiding(), Closed())
     log.write(RECORD)
     log.start()
     log.stop()

@@ -17,6 +17,7 @@ from constellation.shard import Shard
 from constellation.wire.media import Media
 from constellation.wire.reply import decode_reply
 from constellation.wire.sync import encode_sync
+from kernels.rankings import Asked
 from tests.shard.material import START, batch, codebook, id_of, request, settings
 from tests.shard.model import Pattern, patterns_of
 from tests.shard.published import round_of
@@ -29,6 +30,7 @@ OPTIONS = [
     SyncOptions(similar=100, trending=50, embedding="i8"),
     SyncOptions(similar=100, trending=50, embedding="f16"),
     SyncOptions(similar=6, trending=2, embedding="i8"),
+    SyncOptions(similar=3, trending=2, embedding="i8"),
     SyncOptions(similar=0, trending=0, embedding="i8"),
 ]
 TOMBSTONE_KEY = bytes(32)
@@ -41,6 +43,8 @@ class Tv:
         self.device = device
         self.options = rng.choice(OPTIONS)
         self.busy = rng.choice([0.0, 0.0, 0.0, 0.3])
+        self.begins = rng.choice([0.0, 0.0, 1.0, 1.0])
+        """How likely its first delta says anything."""
         self.syncs_left = rng.randint(2, 8)
         self.received = Received()
         self.unanswered: SyncRequest | None = None
@@ -101,7 +105,8 @@ class World:
 
     def _sync(self, place: int) -> None:
         tv = self.tvs[place]
-        sent = tv.unanswered if tv.unanswered and self.rng.random() < 0.7 else self._request(tv.device, tv.busy)
+        busy = tv.begins if tv.received.version is None else tv.busy
+        sent = tv.unanswered if tv.unanswered and self.rng.random() < 0.7 else self._request(tv.device, busy)
         applied = self.shard.apply(sent, self.now)
         answer = self.shard.answer(sent.device_id, tv.options, tv.received.version)
         self._count(answer, applied)
@@ -158,13 +163,20 @@ class World:
             pass
 
     def _new_shard(self) -> Shard:
-        """One that lets us see which rows it finds for a device."""
+        """One that lets us see which rows it finds for a device: the same, whether it remembers some or seeks all."""
         shard = Shard(BOUNDS, tombstone_key=TOMBSTONE_KEY, codebook=codebook(1, size=8))
-        find = shard._asking.similar
+        find, renew = shard._asking.similar, shard._tables.rankings.renewed
 
-        def similar(device: int, k: int) -> Rows:
-            self.rows = find(device, k)
+        def similar(device: int, k: int, place: int = 0) -> Rows:
+            self.rows = find(device, k, place)
+            assert set(self.rows.tolist()) == set(find(device, k).tolist())
             return self.rows
 
+        def renewed(place: int, asked: Asked) -> Rows | None:
+            rows = renew(place, asked)
+            self.seen["brought up to date"] += rows is not None
+            return rows
+
         shard._asking.similar = similar  # type: ignore[method-assign]
+        shard._tables.rankings.renewed = renewed  # type: ignore[method-assign]
         return shard

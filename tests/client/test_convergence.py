@@ -22,5 +22,6 @@ def test_every_history_of_syncs_leads_to_the_full_answer(seed: int) -> None:
             error.add_note(f"World({seed + number}), step {steps}")
             raise
         seen += world.seen
+    assert seen["brought up to date"] > HISTORIES // 2, seen
     for what in ("whole lists", "deltas", "revised", "gone", "ids of several", "trends unchanged", "resent"):
         assert seen[what] > HISTORIES // 10, (what, seen)

@@ -142,7 +142,7 @@ def test_a_list_with_a_pattern_whose_id_is_lost_comes_whole() -> None:
         shard.apply(request(TELLER, [(number, 0.9, 10) for number in range(start + 100, start + 200)]), START)
     rows = shard._asking.similar(shard._devices.find(id_of(1)), 100)
     listed = Listed(rows, 0, hash((EVERYTHING, False)), by_handle=True)
-    by_handle = shard._cursors.tell(shard._devices.find(id_of(1)), listed, first.global_version)
+    by_handle = shard._cursors.tell(shard._cursors.place(shard._devices.find(id_of(1))), listed, first.global_version)
     assert not by_handle.reset and sorted(by_handle.gone.tolist()) == sorted(first.handles.tolist())
     second = ask(shard, 1, first.global_version)
     assert second.reset and len(second.similar) == 100

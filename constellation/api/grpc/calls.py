@@ -26,12 +26,12 @@ METHOD = "gRPC"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Work: TypeAlias = Callable[[bytes, Caller], Awaitable[Message]]
+Work: TypeAlias = Callable[[bytes, Caller, Account], Awaitable[Message]]
 """A message and who sent it to its reply; raises a `Problem`."""
-Push: TypeAlias = Callable[[bytes], Awaitable[pb.PushReply]]
+Push: TypeAlias = Callable[[bytes, Account], Awaitable[pb.PushReply]]
 """One message to its reply; raises a `Problem`."""
 
-_REQUEST_ID = b"x-request-id"
+_REQUEST_ID, _TRACEPARENT = b"x-request-id", b"traceparent"
 _ALLOWED: Allowed = frozenset((DEVICE,))
 _log = logging.getLogger(__name__)
 
@@ -53,19 +53,20 @@ class Calls:
 
         async def answer(_: object, context: Context) -> bytes:
             metadata = _metadata_of(context)
-            with self._account(self._ids.of(metadata.get(_REQUEST_ID)), path) as account:
+            with self._account(self._ids.of(metadata.get(_REQUEST_ID)), metadata.get(_TRACEPARENT), path) as account:
                 try:
                     caller = self._service.identity.authorize(metadata.items(), _ALLOWED)
                     self._service.admit()
                     message = await _read(context)
                     account.bytes_in = len(message)
+                    account.trace.did("read")
                     self._check_size(message)
-                    reply = (await work(message, caller)).SerializeToString()
+                    reply = (await work(message, caller, account)).SerializeToString()
                     account.status, account.bytes_out = 200, len(reply)
                     context.set_trailing_metadata(_with_id((), account.request_id))
                     return reply
                 except Exception as error:
-                    problem = self._refused(error, account.request_id)
+                    problem = self._refused(error, account)
                     account.status = problem.status
                     await _abort(context, problem, account.request_id)
 
@@ -76,14 +77,14 @@ class Calls:
 
         async def answer(_: object, context: Context) -> None:
             metadata = _metadata_of(context)
-            request_id = self._ids.of(metadata.get(_REQUEST_ID))
+            request_id, traceparent = self._ids.of(metadata.get(_REQUEST_ID)), metadata.get(_TRACEPARENT)
             try:
                 caller = self._service.identity.authorize(metadata.items(), _ALLOWED)
                 with self._open_stream():
                     await context.send_initial_metadata(_with_id((), request_id))
                     push = begin(caller)
                     while (message := await self._next(context)) is not None:
-                        await context.write(await self._answer(message, path, push, request_id))
+                        await context.write(await self._answer(message, path, push, request_id, traceparent))
             except Problem as problem:
                 self._service.metrics.problem(problem.code)
                 await _abort(context, problem, request_id)
@@ -97,30 +98,32 @@ class Calls:
             if not waiting.expired():
                 waiting.reschedule(0)
 
-    async def _answer(self, message: bytes, path: str, push: Push, request_id: bytes) -> bytes:
-        with self._account(request_id, path) as account:
+    async def _answer(
+        self, message: bytes, path: str, push: Push, request_id: bytes, traceparent: bytes | None
+    ) -> bytes:
+        with self._account(request_id, traceparent, path) as account:
             account.bytes_in = len(message)
             try:
                 self._service.admit()
                 self._check_size(message)
-                reply, status = pb.StreamReply(reply=await push(message)), 200
+                reply, status = pb.StreamReply(reply=await push(message, account)), 200
             except Exception as error:
-                problem = self._refused(error, request_id)
+                problem = self._refused(error, account)
                 reply, status = pb.StreamReply(problem=message_of(problem)), problem.status
             encoded = reply.SerializeToString()
             account.status, account.bytes_out = status, len(encoded)
             return encoded
 
     @contextmanager
-    def _account(self, request_id: bytes, path: str) -> Iterator[Account]:
-        account = Account(request_id)
+    def _account(self, request_id: bytes, traceparent: bytes | None, path: str) -> Iterator[Account]:
+        account = Account(request_id, self._service.tracer.begin(traceparent))
         self.in_flight += 1
         try:
             yield account
         finally:
             self.in_flight -= 1
             self._service.admission.answered(account.status)
-            account.close(self._service, METHOD, path, is_sync=True)
+            account.close(self._service, METHOD, path, path, is_sync=True)
 
     @contextmanager
     def _open_stream(self) -> Iterator[None]:
@@ -155,11 +158,11 @@ class Calls:
         if len(message) > size_max:
             raise TooLarge(f"message: {len(message)} bytes, at most {size_max} are read")
 
-    def _refused(self, error: Exception, request_id: bytes) -> Problem:
+    def _refused(self, error: Exception, account: Account) -> Problem:
         """The problem that the caller is told. What nobody expected tells the request id alone, as by REST."""
         problem = error if isinstance(error, Problem) else None
         if problem is None:
-            _log.error("unexpected error", exc_info=error, extra={"request_id": request_id.decode()})
+            _log.error("unexpected error", exc_info=error, extra=account.told(self._service))
             problem = Problem("an unexpected error; the log has it under this request id")
         self._service.metrics.problem(problem.code)
         return problem

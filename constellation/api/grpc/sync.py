@@ -3,6 +3,7 @@
 import grpc
 from google.protobuf.message import Message
 
+from constellation.api.accounting import Account
 from constellation.api.exchange import exchange
 from constellation.api.grpc import sync_pb2 as pb
 from constellation.api.grpc.calls import Calls, Handler, Push
@@ -30,10 +31,10 @@ class _Sync:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def push(self, message: bytes, caller: Caller) -> pb.PushReply:
-        return await self._push(decode_push(message), caller)
+    async def push(self, message: bytes, caller: Caller, account: Account) -> pb.PushReply:
+        return await self._push(decode_push(message), caller, account)
 
-    async def pull(self, message: bytes, caller: Caller) -> Message:
+    async def pull(self, message: bytes, caller: Caller, account: Account) -> Message:
         asked = decode_pull(message)
         caller.require_device(asked.request.device_id)
         titles = [self._title(content_id, place) for place, content_id in enumerate(asked.content_ids)]
@@ -41,29 +42,29 @@ class _Sync:
         def encode(answer: Answer, applied: Applied) -> Message:
             return pull_reply(answer, applied, self._service.admission.next_sync, asked.options.embedding, titles)
 
-        return await exchange(self._service, asked.request, asked.options, encode)
+        return await exchange(self._service, account, asked.request, asked.options, encode)
 
     def begin_stream(self, caller: Caller) -> Push:
         """The first device that comes has the stream."""
         device_id: bytes | None = None
 
-        async def push(message: bytes) -> pb.PushReply:
+        async def push(message: bytes, account: Account) -> pb.PushReply:
             nonlocal device_id
             asked = decode_push(message)
             device_id = device_id or asked.request.device_id
             if asked.request.device_id != device_id:
                 raise InvalidParameter("device_id: expected that of the stream's first message", path="device_id")
-            return await self._push(asked, caller)
+            return await self._push(asked, caller, account)
 
         return push
 
-    async def _push(self, asked: Asked, caller: Caller) -> pb.PushReply:
+    async def _push(self, asked: Asked, caller: Caller, account: Account) -> pb.PushReply:
         caller.require_device(asked.request.device_id)
 
         def encode(answer: Answer, applied: Applied) -> pb.PushReply:
             return push_reply(answer, applied, self._service.admission.next_sync, asked.options.embedding)
 
-        return await exchange(self._service, asked.request, asked.options, encode)
+        return await exchange(self._service, account, asked.request, asked.options, encode)
 
     def _title(self, content_id: str, place: int) -> ContentItem:
         try:

@@ -1,0 +1,190 @@
+"""Rankings: what each interest of a device found, deeper than it is told, brought up to date instead of found again.
+
+A *ranking* is the rows most similar to one query, best first, and beside them the prototypes most similar to it.
+Nothing that is not in it is more similar than its last row. So it stays true while rows go, as long as enough are left,
+and rows that came since are compared with that last row alone (after Yi et al., Efficient Maintenance of Materialized
+Top-k Views, ICDE 2003). Called by `constellation.shard.rankings`. Checked against `kernels.reference`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.arrivals import ROW, Arrivals, likely
+from kernels.compiled import compiled
+from kernels.lists import Codes, Keys, Rows, cosine_of, score
+from kernels.scan import cosines
+
+RESERVE = 12
+"""Rows of a ranking beyond those that are told: what goes may be so much more than what comes."""
+SEEN = 2_000
+"""Arrivals that are looked at for each interest, those nearest to it."""
+SCORED = 40
+"""Of them so many are scored exactly."""
+PROTOTYPE_SHARE = 5
+"""One in so many results may be a prototype as long as patterns are not short: means lie nearer than their members."""
+
+_PLACES = 512
+
+Norms = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+class Patterns(NamedTuple):
+    """Columns by row: codes (N, d) int8, inverse (N,) float32 = 1/|code|, owners (N,) int32, home (N,) int32: 0 for one
+    that is not served."""
+
+    codes: Codes
+    inverse: Norms
+    owners: Rows
+    home: Rows
+
+
+class Prototypes(NamedTuple):
+    """Columns by place: codes (P, d) int8, inverse (P,) float32; place_of (Q,) int32 by number."""
+
+    codes: Codes
+    inverse: Norms
+    place_of: Rows
+
+
+class Asked(NamedTuple):
+    """Of m interests: queries (m, d) int8 with 1/|query| (m,) float32 and sketches (m, AXES) int8, and how many results
+    each gets, parts (m,) int64; the row of the device that asks."""
+
+    queries: Codes
+    inverse: Norms
+    sketches: npt.NDArray[np.int8]
+    parts: Indices
+    device: int
+
+
+@compiled
+def renew(
+    patterns: Patterns,
+    arrivals: Arrivals,
+    prototypes: Prototypes,
+    asked: Asked,
+    kept: Rows,
+    sizes: npt.NDArray[np.uint8],
+    since: int,
+) -> Rows:
+    """The rows (k,) int32 for interests whose rankings were true before arrival `since`; k is the sum of the parts.
+
+    kept (F,) int32 holds for each interest its rows, then its prototypes, row -1 - number each; sizes (2, m) how many
+    these are. Both are made true for now. None, and nothing is changed, if the rankings do not tell: too little is left
+    of one, or so much is new that some of it may have been overlooked.
+    Costs 6 us, 40 ns a row kept, and what `arrivals.likely` takes. Twin: `renew`.
+    """
+    m = asked.parts.shape[0]
+    k = asked.parts.sum()
+    renewed = kept.copy()
+    taken = np.empty(k, np.int32)
+    found_at = np.full(_PLACES, -1, np.int16)
+    count, begin, end = 0, 0, 0
+    heaviest = np.empty(0, np.int64)
+    sizes_now = sizes.copy()
+    for i in range(m):
+        part = asked.parts[i]
+        after = begin + sizes[0, i]
+        told = kept[after : after + sizes[1, i]]
+        keys, sure = _ranked(patterns, arrivals, asked, i, kept[begin:after], since)
+        begin = after + sizes[1, i]
+        depth = RESERVE + (k if i == 0 else part)
+        if not sure or keys.shape[0] < part:
+            return taken[:0]
+        keys = keys[:depth]
+        count = _take(patterns, prototypes, asked, i, keys, told, part, taken, count, found_at)
+        if i == 0:
+            heaviest = keys
+        sizes_now[0, i] = keys.shape[0]
+        for j in range(keys.shape[0]):
+            renewed[end + j] = np.int32(keys[j] & 0x7FFFFFFF)
+        end += keys.shape[0]
+        renewed[end : end + told.shape[0]] = told
+        end += told.shape[0]
+    if count < k:
+        # Interests found the same patterns: the heaviest has more.
+        if heaviest.shape[0] < k:
+            return taken[:0]
+        told = kept[sizes[0, 0] : int(sizes[0, 0]) + int(sizes[1, 0])]
+        count = _take(patterns, prototypes, asked, 0, heaviest, told, k, taken, count, found_at)
+    kept[:] = renewed
+    sizes[:] = sizes_now
+    return taken
+
+
+@compiled
+def _ranked(patterns: Patterns, arrivals: Arrivals, asked: Asked, i: int, kept: Rows, since: int) -> tuple[Keys, bool]:
+    """Exact keys of what interest i finds now, best first; and whether nothing can have been overlooked."""
+    query = asked.queries[i]
+    fresh = likely(arrivals, asked.sketches[i], since, SEEN, SCORED)
+    keys = np.empty(kept.shape[0] + fresh.shape[0], np.int64)
+    n = 0
+    for j in range(kept.shape[0]):
+        if patterns.home[kept[j]] > 0 and arrivals.arrived[kept[j]] < since:
+            keys[n] = kept[j]
+            n += 1
+    if n == 0:
+        return keys[:0], asked.parts[i] == 0
+    old = n
+    capacity = arrivals.records.shape[0]
+    for j in range(fresh.shape[0]):
+        row = arrivals.words[fresh[j], ROW]
+        last = arrivals.arrived[row] % capacity == fresh[j]
+        if last and patterns.home[row] > 0 and patterns.owners[row] != asked.device:
+            keys[n] = row
+            n += 1
+    score(keys[:n], patterns.codes, patterns.inverse, query)
+    lowest = keys[:old].min()
+    entered = old
+    for j in range(old, n):
+        if keys[j] > lowest:
+            keys[entered] = keys[j]
+            entered += 1
+    ranked = np.sort(keys[:entered])[::-1]
+    return ranked, fresh.shape[0] < SCORED or 2 * (entered - old) <= SCORED
+
+
+@compiled
+def _take(
+    patterns: Patterns,
+    prototypes: Prototypes,
+    asked: Asked,
+    i: int,
+    keys: Keys,
+    told: Rows,
+    part: int,
+    taken: Rows,
+    count: int,
+    found_at: npt.NDArray[np.int16],
+) -> int:
+    """Add the best `part` of keys and of prototypes `told`, of which no more than their share, to what was taken (k,).
+
+    Each once, until all places are taken; how many are. Of equal cosines a pattern comes before a prototype.
+    """
+    allowed = min(told.shape[0], part // PROTOTYPE_SHARE)
+    near = cosines(
+        prototypes.codes,
+        prototypes.inverse,
+        prototypes.place_of[-1 - told[:allowed]],
+        asked.queries[i],
+        asked.inverse[i],
+    )
+    a, b = 0, 0
+    while a + b < part and count < taken.shape[0]:
+        if b < allowed and near[b] > cosine_of(keys[a]):
+            row = told[b]
+            b += 1
+        else:
+            row = np.int32(keys[a] & 0x7FFFFFFF)
+            a += 1
+        place = (np.int64(row) * 0x9E3779B1 >> 16) & (_PLACES - 1)
+        while found_at[place] >= 0 and taken[found_at[place]] != row:
+            place = (place + 1) & (_PLACES - 1)
+        if found_at[place] < 0:
+            found_at[place] = count
+            taken[count] = row
+            count += 1
+    return count
