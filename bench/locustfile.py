@@ -6,7 +6,6 @@ A user waits for its reply (a closed loop), so latencies leave out what waits to
 """
 
 import functools
-import importlib
 import time
 import uuid
 from pathlib import Path
@@ -22,6 +21,7 @@ from constellation.client.received import Received
 from constellation.fleet import films
 from constellation.fleet.households import draw_interests, make_patterns, watch
 from constellation.fleet.tv import CONFIRMING_SHARE, FIRST_PATTERNS_MAX, NEW_PATTERNS, PATTERNS_MAX, QUIET_SHARE
+from constellation.identity import DEVICE, Issuer, read_issuer
 from constellation.limits import BODY_BYTES_MAX
 from constellation.model import ID_BYTES
 from constellation.wire.body import compress, decompress
@@ -129,7 +129,7 @@ class Tv(FastHttpUser):
         if options is None or not options.token_key:
             return {}
         issuer = _issuer(options.token_key, options.audience)
-        token = issuer.issue(str(self._device), ["device"], TOKEN_S, str(self._device))
+        token = issuer.issue(str(self._device), [DEVICE], TOKEN_S, str(self._device))
         return {"Authorization": f"Bearer {token}"}
 
 
@@ -139,6 +139,6 @@ def _world() -> films.Films:
 
 
 @functools.cache
-def _issuer(key: str, audience: str) -> Any:
+def _issuer(key: str, audience: str) -> Issuer:
     """As `constellation token issue` has it."""
-    return importlib.import_module("constellation.identity").read_issuer(Path(key), audience)
+    return read_issuer(Path(key), audience)

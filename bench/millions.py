@@ -21,6 +21,7 @@ from constellation.records import Change, DeviceRows, PatternRows, empty_change
 from constellation.shard import Shard
 
 DEVICES_A_CHANGE = 2_000
+CHECKPOINT_EVERY = 50
 _DEVICE, _PATTERN = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
 
 Numbers = npt.NDArray[np.int64]
@@ -127,11 +128,13 @@ async def _fill(settings: Settings, size: Size, part: Part, seed: int) -> None:
         keeper.begin(shard)
         assert keeper.write_behind is not None
         total = -(-size.devices // DEVICES_A_CHANGE)
-        for change in tracked(changes(size, part, seed), "making devices", total):
+        for number, change in enumerate(tracked(changes(size, part, seed), "making devices", total)):
             shard.restore(change)
             await keeper.kept(keeper.keep(change))
             await keeper.write_behind.flush()
             keeper.journal.trim(keeper.write_behind.flushed, float("inf"), 1_000)
+            if number % CHECKPOINT_EVERY == 0:  # else the log grows to all that was ever written
+                await asyncio.to_thread(keeper.journal.checkpoint)
         for _ in shard.restored():
             pass
         while shard.maintain():

@@ -24,6 +24,10 @@ class Issuer:
         self._key, self._audience, self._clock = key, audience, clock
         self._kid = thumbprint(key.public_key())
 
+    def __reduce__(self) -> tuple[Callable[[bytes, str], "Issuer"], tuple[bytes, str]]:
+        """For the processes that share the TVs of one fleet: a key of cryptography's cannot be sent as it is."""
+        return _from_raw, (self._key.private_bytes_raw(), self._audience)
+
     def issue(self, subject: str, scopes: Iterable[Scope], expires_s: int, token_id: str | None = None) -> str:
         """A token of this subject, a device's UUID for the scope `device`. By `token_id` (`jti`) it can be revoked."""
         now = int(self._clock())
@@ -36,6 +40,10 @@ class Issuer:
             "jti": token_id or str(uuid.uuid4()),
         }
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._kid})
+
+
+def _from_raw(key: bytes, audience: str) -> Issuer:
+    return Issuer(Ed25519PrivateKey.from_private_bytes(key), audience)
 
 
 def make_keys(private: Path, public: Path) -> str:

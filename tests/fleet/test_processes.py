@@ -1,13 +1,17 @@
 """A fleet shared out over processes is one fleet: every TV once, one tally, nothing lost."""
 
 import io
+import pickle
+from pathlib import Path
 
+import jwt
 from rich.console import Console
 
 from constellation.fleet.latencies import Latencies
 from constellation.fleet.processes import run_shared, shares
 from constellation.fleet.run import Plan
 from constellation.fleet.traffic import ERRORS_KEPT_MAX, Tally
+from constellation.identity import DEVICE, make_keys, read_issuer
 from tests.api.process import serving
 
 
@@ -22,6 +26,14 @@ def test_every_tv_is_in_one_share_and_keeps_its_pace() -> None:
 def test_pace_that_is_not_given_is_that_of_all_tvs_together() -> None:
     plan = Plan(urls=("http://127.0.0.1:1",), devices=3_000, minutes=1)
     assert {part.mean_interval_s for part in shares(plan, 4)} == {plan.mean_interval_s}
+
+
+def test_issuer_of_tokens_goes_to_every_process(tmp_path: Path) -> None:
+    make_keys(tmp_path / "key.pem", tmp_path / "keys.jwks")
+    issuer = read_issuer(tmp_path / "key.pem", "tvs")
+    here, there = (each.issue("tv", [DEVICE], 60, "1") for each in (issuer, pickle.loads(pickle.dumps(issuer))))
+    assert jwt.get_unverified_header(here) == jwt.get_unverified_header(there)
+    assert jwt.decode(there, options={"verify_signature": False})["aud"] == "tvs"
 
 
 def test_merged_latencies_are_those_of_one_who_saw_all() -> None:
