@@ -174,7 +174,7 @@ def _arrivals_row(plan: Plan, day: Day) -> Row:
     shard, rng = day.loaded.shard, plan.rng("arrivals")
     index, patterns = shard._index, shard._patterns
     rows = rng.choice(np.flatnonzero(index.home > 0), min(ARRIVALS, len(index)), replace=False).astype(np.int32)
-    came = empty_arrivals(ARRIVALS + 1, len(patterns.codes), index.arrivals.points)
+    came = empty_arrivals(1 << ARRIVALS.bit_length(), len(patterns.codes), index.arrivals.points)
     for row, sketch in zip(rows.tolist(), index.sketches(patterns.codes[rows], patterns.inverse[rows]), strict=True):
         note(came, row, sketch)
     seeing, shares = Timings(time.thread_time), []

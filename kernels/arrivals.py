@@ -20,6 +20,7 @@ RECORD_BYTES = 2 * LINE_BYTES
 """Of an arrival: its sketch, and two words."""
 BEFORE, ROW = HALF // 8, HALF // 8 + 1
 """Words of a record: the number of the arrival before it in its chain, or 0, and the row."""
+LOW_BITS = 0xFFFFFFFF
 _LANES = 16
 """Chains walked side by side: while one waits for memory the others go on."""
 
@@ -32,27 +33,28 @@ class Arrivals(NamedTuple):
     """A ring of C arrivals; number n is in slot n % C.
 
     records (C, RECORD_BYTES) uint8, beginning with the packed sketch, and words (C, RECORD_BYTES / 8) int64, the same
-    memory; points (B, AXES) int8 and heads (B,) int64, the last number in the chain of each; arrived (N,) int64: when a
-    row came last; counts (1,) int64: the number of the next arrival.
+    memory; points (B, AXES) int8 and heads (B,) int64, the last number in the chain of each; arrived (N,) uint32: the
+    low bits of the number under which a row came last; counts (1,) int64: the number of the next arrival.
     """
 
     records: npt.NDArray[np.uint8]
     words: Slots
     points: npt.NDArray[np.int8]
     heads: Slots
-    arrived: Slots
+    arrived: npt.NDArray[np.uint32]
     counts: Slots
 
 
 def empty_arrivals(capacity: int, rows: int, points: npt.NDArray[np.int8]) -> Arrivals:
-    """Of rows below `rows`, none of which came yet."""
+    """Of rows below `rows`, none of which came yet; the capacity is a power of two."""
+    assert capacity & (capacity - 1) == 0
     records = lazy_zeros((capacity, RECORD_BYTES), np.uint8)
     return Arrivals(
         records=records,
         words=records.view(np.int64),
         points=points,
         heads=np.zeros(len(points), np.int64),
-        arrived=lazy_zeros(rows, np.int64),
+        arrived=lazy_zeros(rows, np.uint32),
         counts=np.ones(1, np.int64),
     )
 
@@ -73,8 +75,20 @@ def note(arrivals: Arrivals, row: int, sketch: Sketch) -> None:
     arrivals.words[slot, BEFORE] = arrivals.heads[nearest]
     arrivals.words[slot, ROW] = row
     arrivals.heads[nearest] = number
-    arrivals.arrived[row] = number
+    arrivals.arrived[row] = number & LOW_BITS
     arrivals.counts[0] = number + 1
+
+
+@compiled
+def came_since(arrivals: Arrivals, row: int, since: int) -> bool:
+    """Did the row come under this number, which is still in the ring, or a later one?
+
+    Whose low bits say so by chance, 2^32 arrivals later, is not the row of its record.
+    """
+    low = np.int64(arrivals.arrived[row])
+    age = (arrivals.counts[0] - low) & LOW_BITS
+    its_record = arrivals.words[low % arrivals.records.shape[0], ROW] == row
+    return bool(its_record and 0 < age <= arrivals.counts[0] - since)
 
 
 @compiled

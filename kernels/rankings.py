@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.arrivals import ROW, Arrivals, likely
+from kernels.arrivals import ROW, Arrivals, came_since, likely
 from kernels.compiled import compiled
 from kernels.lists import Codes, Keys, Rows, cosine_of, score
 from kernels.scan import cosines
@@ -123,7 +123,7 @@ def _ranked(patterns: Patterns, arrivals: Arrivals, asked: Asked, i: int, kept: 
     keys = np.empty(kept.shape[0] + fresh.shape[0], np.int64)
     n = 0
     for j in range(kept.shape[0]):
-        if patterns.home[kept[j]] > 0 and arrivals.arrived[kept[j]] < since:
+        if patterns.home[kept[j]] > 0 and not came_since(arrivals, kept[j], since):
             keys[n] = kept[j]
             n += 1
     if n == 0:

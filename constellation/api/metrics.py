@@ -32,6 +32,10 @@ _ROUND_BUCKETS_S = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+CUT_REASONS = ("refused", "evicted", "slow_request", "slow_reply")
+"""Why the shard ends a connection."""
+
+
 class Metrics:
     """Written by the edge on every request; read by `GET /metrics` of both ports."""
 
@@ -53,6 +57,8 @@ class Metrics:
             "constellation_connections_cut", "Connections ended by the shard, by reason", ["shard_id", "why"],
             registry=self.registry,
         )  # fmt: skip
+        for why in CUT_REASONS:
+            self._cut.labels(self._shard_id, why)
         self._bytes_in = self._counter("constellation_received_bytes", "Bytes of bodies received")
         self._bytes_out = self._counter("constellation_sent_bytes", "Bytes of bodies sent")
         self._by_status = {200: self._requests.labels(self._shard_id, "200")}

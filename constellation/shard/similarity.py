@@ -39,7 +39,7 @@ _SETTLE_EVERY = 12
 """One list is settled for so many changes: each list about six times while it fills."""
 _BYTES_A_LIST = CAPACITY * (HALF + 4) + AXES + 8
 
-BYTES_PER_PATTERN = 4 + 8 + 2 * _BYTES_A_LIST // CAPACITY
+BYTES_PER_PATTERN = 4 + 4 + 2 * _BYTES_A_LIST // CAPACITY
 """Of the index, for lists that are half full: a little emptier than they are found (`bench.memory`)."""
 BYTES_OF_ARRIVALS = ARRIVALS_KEPT * RECORD_BYTES
 
@@ -88,7 +88,7 @@ class SimilarityIndex:
 
     @property
     def bytes_resident(self) -> int:
-        arrived = min(self.now, ARRIVALS_KEPT) * RECORD_BYTES + 8 * len(self)
+        arrived = min(self.now, ARRIVALS_KEPT) * RECORD_BYTES + 4 * len(self)
         return int(self._lists.counts[USED]) * _BYTES_A_LIST + 4 * len(self) + arrived
 
     @property

@@ -158,7 +158,7 @@ def test_sync_is_described_with_its_parameters_types_and_problems(document: Any)
 
 def test_live_is_described_as_it_is_answered(document: Any, client: httpx.Client) -> None:
     told = document["paths"]["/api/v1/live"]["get"]["responses"]
-    assert set(told) == {"200", "500", "503"} and set(told["200"]["content"]) == {"text/event-stream"}
+    assert set(told) == {"200", "403", "500", "503"} and set(told["200"]["content"]) == {"text/event-stream"}
     with client.stream("GET", "/api/v1/live") as reply:
         assert reply.status_code == 200 and reply.headers["content-type"] == "text/event-stream"
         assert {name.lower() for name in told["200"]["headers"]} <= set(reply.headers)

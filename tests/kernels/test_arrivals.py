@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
-from kernels.arrivals import ROW, Arrivals, empty_arrivals, likely, note
+from kernels.arrivals import LOW_BITS, ROW, Arrivals, came_since, empty_arrivals, likely, note
 from kernels.sketches import AXES, Sketch
 from tests.kernels.material import random_codes
 
@@ -57,3 +57,19 @@ def test_of_more_those_of_the_nearest_points_are_looked_at() -> None:
 def test_a_row_arrived_when_it_came_last() -> None:
     arrivals, _ = came(120, 2)
     assert arrivals.arrived.tolist() == [101 + row if row < 20 else 51 + row for row in range(50)]
+
+
+def test_what_came_since_is_known_by_the_last_time_it_came() -> None:
+    arrivals, _ = came(60, 2)
+    for row in range(50):
+        last = 51 + row if row < 10 else row + 1
+        assert [came_since(arrivals, row, since) for since in range(1, 62)] == [since <= last for since in range(1, 62)]
+
+
+def test_low_bits_that_come_again_are_no_news() -> None:
+    arrivals, sketches = came(20, 2)
+    arrivals.counts[0] = LOW_BITS + 1 + 10  # so many arrivals later
+    note(arrivals, 40, sketches[0])
+    since = LOW_BITS + 1 + 10
+    assert arrivals.arrived[40] == arrivals.arrived[9] == 10
+    assert came_since(arrivals, 40, since) and not came_since(arrivals, 9, since)
