@@ -58,10 +58,10 @@ def code_of(answer: pb.PushReply | Refused) -> tuple[grpc.StatusCode, str | None
 def test_bad_tokens_are_told_nothing(guarded: Guarded) -> None:
     for why, token in guarded.fleet.bad().items():
         answer = push(guarded.tv, token)
-        if why == "too long":  # for the library already
-            assert code_of(answer) == (grpc.StatusCode.RESOURCE_EXHAUSTED, None)
-        else:
-            assert code_of(answer) == (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated"), why
+        told = code_of(answer)
+        # What is long may be too long for the library already, which draws lots beyond 8 KiB.
+        if why != "too long" or told != (grpc.StatusCode.RESOURCE_EXHAUSTED, None):
+            assert told == (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated"), why
     # Before the message is looked at.
     with pytest.raises(grpc.RpcError) as raised:
         guarded.tv.send(b"\xff" * 100, timeout=20)
