@@ -55,7 +55,7 @@ def measure(plan: Plan) -> Answers:
         value=growth.per_pattern,
         unit="B",
         quality=f"{growth.stored:,} patterns, without what any number takes: {SUMS_BYTES / 2**20:.0f} MiB of sums a "
-        f"codebook, {RING_BYTES / 2**20:.0f} MiB of last arrivals; the shard reports {growth.reported / 2**20:,.0f} MiB",
+        f"codebook, {RING_BYTES / 2**20:.0f} MiB of arrivals; the shard reports {growth.reported / 2**20:,.0f} MiB",
         yardstick=Yardstick("its 384 floats alone", FLOATS_BYTES),
         target=at_most(PATTERN_BYTES_MAX),
         gate=at_most(PATTERN_BYTES_MAX),
