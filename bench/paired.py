@@ -2,10 +2,11 @@
 
 A pair is one block of operations by each build, one right after the other and the order swapped each time, in CPU time:
 what else the machine does meets both. The estimate is the median ratio of the pairs; a bootstrap says how far to trust
-it. A row that looks slower is measured again by two new processes, which alone decide: where a process happens to lie
-in memory makes a few per cent.
+it. A row that looks slower is measured again by new processes, several times, and these alone decide: where a process
+happens to lie in memory makes some ten per cent.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -29,13 +30,14 @@ BOUND = 1.05
 CONFIDENCE = 0.99
 RESAMPLES = 2_000
 PAIRS = 100
-AGAIN = 4
-"""So many times the pairs for what looks slower."""
+AGAIN = 5
+"""So many times what looks slower is measured again, each time by new processes, the next time on the next CPU."""
 BLOCK_S = 0.002
 """Short: most blocks are over before the machine turns to something else."""
 CALIBRATED_OPERATIONS = 3
 
 _ROOT = Path(__file__).resolve().parents[1]
+_cpus = itertools.cycle(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0])
 
 Numbers = npt.NDArray[np.float64]
 
@@ -44,12 +46,14 @@ class Build:
     """A process that measures the service as it lies in a directory (`bench.probing`); kernels are taken from here
     unless the directory has its own. The probes are always those of this checkout."""
 
-    def __init__(self, directory: Path, patterns: int) -> None:
+    def __init__(self, directory: Path, patterns: int, cpu: int | None = None) -> None:
         command = [sys.executable, "-m", "bench.probing", str(patterns)]
         environment = {"PYTHONPATH": f"{directory}:{_ROOT}", "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=directory, env={**os.environ, **environment}
         )
+        if cpu is not None:
+            os.sched_setaffinity(self._process.pid, {cpu})
         self.probes = msgspec.json.decode(self._line(), type=list[str])
 
     def run(self, probe: str, operations: int) -> Told:
@@ -114,11 +118,13 @@ class Compared(NamedTuple):
 
 @contextmanager
 def built(*directories: Path, patterns: int) -> Iterator[list[Build]]:
-    """A process for each."""
+    """A process for each, all on one CPU: the other may share its core with a stranger, and only one works at a time.
+    The next ones are on the next CPU."""
+    cpu = next(_cpus) if hasattr(os, "sched_setaffinity") else None
     builds: list[Build] = []
     try:
         for directory in directories:
-            builds.append(Build(directory, patterns))
+            builds.append(Build(directory, patterns, cpu))
         yield builds
     finally:
         for build in builds:
@@ -137,37 +143,50 @@ class Comparison(NamedTuple):
 
 
 def compare(base: Path, other: Path, probes: Iterable[str], patterns: int, pairs: int = PAIRS) -> Comparison:
-    """All of these probes; those that look slower twice, the second time with more pairs."""
-    first = _measure(base, other, list(probes), patterns, pairs)
-    suspects = [found.probe for found in first.compared if found.ratio >= BOUND]
-    if not suspects:
-        return first
-    again = {found.probe: found for found in _measure(base, other, suspects, patterns, AGAIN * pairs).compared}
-    return Comparison([again.get(found.probe, found) for found in first.compared], first.unable)
+    """All of these probes; those that look slower again, by more processes."""
+    first, unable = _measure(base, other, list(probes), patterns, pairs)
+    compared = {probe: _compared(probe, seconds) for probe, seconds in first.items()}
+    if suspects := [probe for probe, found in compared.items() if found.ratio >= BOUND]:
+        rounds = [_measure(base, other, suspects, patterns, pairs)[0] for _ in range(AGAIN)]
+        for probe in suspects:
+            compared[probe] = _compared(probe, np.concatenate([found[probe] for found in rounds]))
+    return Comparison(list(compared.values()), unable)
 
 
-def _measure(base: Path, other: Path, probes: Sequence[str], patterns: int, pairs: int) -> Comparison:
-    comparison = Comparison([], [])
+def _measure(
+    base: Path, other: Path, probes: Sequence[str], patterns: int, pairs: int
+) -> tuple[dict[str, Numbers], list[str]]:
+    """Seconds by probe, as of `_by_turns`; which probes a build was unable to run, and why."""
+    seconds, unable = dict[str, Numbers](), list[str]()
     with built(base, other, patterns=patterns) as (one, two):
         for probe in tracked(probes, "by turns", len(probes)):
             try:
-                comparison.compared.append(pair_up(Side(one, probe), Side(two, probe), pairs))
+                seconds[probe] = _by_turns(Side(one, probe), Side(two, probe), pairs)
             except Unable as why:
-                comparison.unable.append(str(why))
-    return comparison
+                unable.append(str(why))
+    return seconds, unable
 
 
 def pair_up(one: Side, other: Side, pairs: int) -> Compared:
-    """By turns, in blocks of a few milliseconds. Raises `Unable`."""
+    """Two sides that run. Raises `Unable`."""
+    return _compared(other.probe, _by_turns(one, other, pairs))
+
+
+def _by_turns(one: Side, other: Side, pairs: int) -> Numbers:
+    """Seconds of CPU of an operation (pairs, 2), in blocks of a few milliseconds. Raises `Unable`."""
     sides = one, other
     operations = [_operations(side) for side in sides]
     seconds = np.empty((pairs, 2))
     for pair in range(pairs):
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
             seconds[pair, which] = sides[which].seconds(operations[which])
+    return seconds
+
+
+def _compared(probe: str, seconds: Numbers) -> Compared:
     ratios = seconds[:, 1] / seconds[:, 0]
     base_ms, ms = np.median(seconds, axis=0) * 1e3
-    return Compared(other.probe, float(base_ms), float(ms), float(np.median(ratios)), *interval(ratios), pairs)
+    return Compared(probe, float(base_ms), float(ms), float(np.median(ratios)), *interval(ratios), len(ratios))
 
 
 def _operations(side: Side) -> int:

@@ -56,6 +56,9 @@ def _warm_codes() -> None:
     one = codes.quantise(vectors)
     codes.check_codes(one)
     inv = codes.inverse_norms(codes.requantise(one))
+    read_only = one.copy()
+    read_only.setflags(write=False)  # as what a database sent is
+    codes.inverse_norms(read_only)
     codes.dequantise(one, inv)
     codes.format_json(one, inv)
 

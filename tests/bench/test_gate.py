@@ -31,7 +31,7 @@ def _slowed(answer):
     def slowly(*arguments):
         began_at = thread_time()
         result = answer(*arguments)
-        until = thread_time() + 0.6 * (thread_time() - began_at)
+        until = thread_time() + 0.4 * (thread_time() - began_at)
         while thread_time() < until:
             pass
         return result
@@ -40,7 +40,7 @@ def _slowed(answer):
 
 Shard.answer = _slowed(Shard.answer)
 """
-"""Every answer takes three fifths longer: what any noise lets through. Losses of 15% are told below, by work and by
+"""Every answer takes two fifths longer: what any noise lets through. Losses of 15% are told below, by work and by
 ratios that are drawn."""
 LOOKS_AT_MORE = "\n\nROWS_SCANNED_BASE, ROWS_SCANNED_PER_RESULT = 2_300, 207\n"
 """15% more rows, and nothing else."""
