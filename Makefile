@@ -31,8 +31,8 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 soak: $(VENV)/.dev  ## the fault and overload tests in their long form
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/api/test_herd.py tests/api/test_overload.py
 
-soak-histories: $(VENV)/.dev  ## a million histories of syncs; hours
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/client/test_convergence.py
+soak-histories: $(VENV)/.dev  ## a million histories of syncs; three quarters of an hour
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses 2 tests/client/test_convergence.py
 
 soak-load: $(VENV)/.dev  ## half an hour of syncs: flat memory, flat latency, no errors
 	$(VENV)/bin/python -m bench soak
