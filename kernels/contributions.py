@@ -82,11 +82,13 @@ def contribute(
     starts (m + 1,) int64, rows (n,) int32; per row buckets (N,) int32, codes (N, d) int8, inv (N,) float32 1/|code|,
     rates (N,) float32, counts (N,) uint32. A pattern has s = min(count, samples_cap) x 2^8 samples and weighs w =
     `contribution_weight` <= s; where the patterns of a device in one bucket have S > device_cap samples together, both
-    are scaled: s x device_cap // S, w x device_cap // S. About 0.1 us a pattern; for one device in the order of its
+    are scaled: s x device_cap // S, w x device_cap // S. About 75 ns a pattern; for one device in the order of its
     patterns x its buckets. Twin: `contribute`.
     """
+    multipliers = np.empty(rows.shape[0], np.int64)
     for device in range(starts.shape[0] - 1):
-        own = rows[starts[device] : starts[device + 1]]
+        begin = starts[device]
+        own = rows[begin : starts[device + 1]]
         for i in range(own.shape[0]):
             bucket = buckets[own[i]]
             total = _samples_from(i, own, bucket, buckets, counts, samples_cap)
@@ -104,7 +106,10 @@ def contribute(
                     totals.weights[bucket] += sign * weight
                     totals.samples[bucket] += sign * samples
                     totals.patterns[bucket] += sign
-                    _add_code(totals.sums, bucket, codes[row], sign * multiplier(weight, inv[row]))
+                    multipliers[begin + j] = sign * multiplier(weight, inv[row])
+    # Apart, so that reading the next codes does not wait for what they are multiplied by.
+    for at in range(starts[0], starts[-1]):
+        _add_code(totals.sums, buckets[rows[at]], codes[rows[at]], multipliers[at])
 
 
 @compiled
