@@ -1,7 +1,8 @@
 """Checking one token: signature, audience, time, revocation, in this order; nothing is told before the signature holds.
 
 The algorithm is EdDSA whatever a token says of itself, and keys are Ed25519 public keys only: `none`, and a public key
-that is taken for a secret, are refused by what there is. About 0.15 ms, nearly all of it the signature.
+that is taken for a secret, are refused by what there is. Signatures are libsodium's to check, in half the time that
+OpenSSL takes: who floods a shard with forged tokens makes it check them all.
 """
 
 import math
@@ -11,7 +12,10 @@ from typing import Annotated
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from jwt.algorithms import OKPAlgorithm
 from msgspec import Meta
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from constellation.errors import Unauthenticated
 from constellation.identity.callers import DEVICE, Caller, scopes_of
@@ -20,17 +24,25 @@ from constellation.identity.keys import Keys
 from constellation.wire.ids import parse_uuid
 
 SUBJECT_CHARS_MAX = 256
-_OPTIONS: jwt.types.Options = {
-    "require": ["sub", "aud", "exp"],
-    # Compared with the clock of the service below, and again whenever a cached token comes.
-    "verify_exp": False,
-    "verify_nbf": False,
-    "verify_iat": False,
-}
+
+
+class _Sodium(OKPAlgorithm):
+    def verify(self, msg: bytes, key: Ed25519PublicKey, sig: bytes) -> bool:  # type: ignore[override]
+        try:
+            VerifyKey(key.public_bytes_raw()).verify(msg, sig)
+        except (BadSignatureError, ValueError):  # it has no 64 bytes
+            return False
+        return True
+
+
+_jws = jwt.PyJWS([ALGORITHM])
+_jws.unregister_algorithm(ALGORITHM)
+_jws.register_algorithm(ALGORITHM, _Sodium())
 
 
 class _Claims(msgspec.Struct):
     sub: Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARS_MAX)]
+    aud: str | list[str]
     exp: float
     nbf: float = 0.0
     scope: str = ""
@@ -39,7 +51,9 @@ class _Claims(msgspec.Struct):
 
 def verify(token: str, keys: Keys, audience: str, revoked: frozenset[str], now: float) -> Caller:
     """Who the token is of. Raises `Unauthenticated`."""
-    claims = _claims(token, keys, audience)
+    claims = _claims(token, keys)
+    if audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
+        raise Unauthenticated("the token is for another audience", error="invalid_token")
     # Written so that a time that is no number is refused.
     if not now < claims.exp < math.inf:
         raise Unauthenticated("the token has expired: get another one", error="invalid_token")
@@ -53,16 +67,15 @@ def verify(token: str, keys: Keys, audience: str, revoked: frozenset[str], now: 
     return Caller(claims.sub, device_id, scopes, claims.exp)
 
 
-def _claims(token: str, keys: Keys, audience: str) -> _Claims:
+def _claims(token: str, keys: Keys) -> _Claims:
     try:
-        payload = _payload(token, keys.candidates(_kid(token.partition(".")[0])), audience)
-        return msgspec.convert(payload, _Claims)
-    except jwt.InvalidAudienceError:
-        raise Unauthenticated("the token is for another audience", error="invalid_token") from None
-    except jwt.MissingRequiredClaimError as error:
-        raise Unauthenticated(f"the token lacks the claim {error.claim}", error="invalid_token") from None
-    except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
+        payload = _payload(token, keys.candidates(_kid(token.partition(".")[0])))
+    except (jwt.PyJWTError, ValueError, RecursionError):
         raise Unauthenticated("the token is not one of this fleet", error="invalid_token") from None
+    try:
+        return msgspec.json.decode(payload, type=_Claims)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Unauthenticated(f"the token's claims are not as they should be: {error}", error="invalid_token") from None
 
 
 @lru_cache(maxsize=64)
@@ -72,12 +85,14 @@ def _kid(header: str) -> str | None:
     return kid
 
 
-def _payload(token: str, candidates: tuple[Ed25519PublicKey, ...], audience: str) -> object:
+def _payload(token: str, candidates: tuple[Ed25519PublicKey, ...]) -> bytes:
     """Raises what PyJWT does, of the last key that was tried."""
     wrong: jwt.PyJWTError = jwt.InvalidKeyError("no key of that name")
     for key in candidates:
         try:
-            return jwt.decode(token, key, [ALGORITHM], _OPTIONS, audience=audience)
+            payload: bytes = _jws.decode(token, key, [ALGORITHM])
         except jwt.InvalidSignatureError as error:
             wrong = error
+        else:
+            return payload
     raise wrong
