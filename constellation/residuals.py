@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from constellation.model import DIM, Codes, Residuals, Rows
 from kernels import product
-from kernels.codes import CODE_MAX, inverse_norms, quantise
+from kernels.codes import CODE_MAX, inverse_norms
 from kernels.product import ENTRIES
 
 AXES = 180
@@ -31,7 +31,7 @@ ROUNDS = 12
 
 _TABLE_UNIT_MIN = 1e-4  # so that weights fit, whatever the samples
 
-# Every sum of an embedding's component is exact in float32, in any order.
+# No sum of an embedding's component exceeds what docs/compact.md says.
 assert (AXES * CODE_MAX + WEIGHT_MAX) * CODE_MAX < 2**24
 
 
@@ -101,22 +101,16 @@ class Decoder:
     """Residuals to embeddings: what a TV holds of a quantiser."""
 
     def __init__(self, centroids: Codes, quantiser: Quantiser) -> None:
-        self._centroids = centroids.astype(np.float32) * quantiser.weights[:, None].astype(np.float32)
-        self._axes = quantiser.axes.astype(np.float32)
-        self._entries = quantiser.tables.reshape(TABLES * ENTRIES, RUN).astype(np.float32)
+        self._centroids, self._weights = centroids.copy(), quantiser.weights.astype(np.int32)
+        self._axes, self._tables = product.pair(quantiser.axes), quantiser.tables.copy()
 
     def decode(self, numbers: Rows, residuals: Residuals) -> Codes:
         """Codes (n, 384) of centroids (n,) below the codebook's size and residuals (n, 30). A zero sum stays zero.
 
-        0.25 ms for 100. In float32, because that is what multiplies fast; every sum in it is a whole number, exact.
+        0.1 ms for 100.
         """
-        entries = self._entries.take(residuals + np.arange(TABLES) * ENTRIES, axis=0)
-        sums = self._centroids[numbers] + entries.reshape(-1, AXES) @ self._axes
-        zero = ~sums.any(axis=1)
-        sums[zero] = 1
-        codes: Codes = quantise(sums)
-        codes[zero] = 0
-        return codes
+        found: Codes = product.decode(residuals, numbers, self._centroids, self._weights, self._axes, self._tables)
+        return found
 
 
 def train(

@@ -10,30 +10,16 @@ import numpy.typing as npt
 from constellation.digest import answer_digest
 from constellation.limits import DAY_S
 from constellation.model import ID_BYTES, Ids
+from kernels.blocks import COUNT_CODE_MAX, DAY_MAX, RATE_MAX, round_counts, round_rates
 
 Bytes = npt.NDArray[np.uint8]
 
-RATE_MAX = 255
-DAY_MAX = 0xFFFF
-COUNT_CODE_MAX = 143
-"""That of 983,040."""
-_EXACT = 8
-"""Counts below this one are their own code; from here on four significant bits are kept."""
-
-
-def _count_of(code: int) -> int:
-    exponent, rest = divmod(code, _EXACT)
-    return code if exponent == 0 else (_EXACT + rest) << (exponent - 1)
-
-
-_COUNTS = np.array([_count_of(code) for code in range(COUNT_CODE_MAX + 1)], np.uint32)
-_MIDDLES = (_COUNTS[:-1] + _COUNTS[1:]) / 2
+_COUNTS = np.array([c if c < 8 else (8 + c % 8) << (c // 8 - 1) for c in range(COUNT_CODE_MAX + 1)], np.uint32)
 
 
 def rate_bytes(rates: npt.NDArray[np.float32]) -> Bytes:
     """Success rates (n,) 0..1 in 255ths."""
-    rounded: Bytes = np.rint(rates * np.float32(RATE_MAX)).astype(np.uint8)
-    return rounded
+    return round_rates(rates)
 
 
 def rates_of(rounded: Bytes) -> npt.NDArray[np.float32]:
@@ -43,7 +29,7 @@ def rates_of(rounded: Bytes) -> npt.NDArray[np.float32]:
 
 def count_bytes(counts: npt.NDArray[np.uint32]) -> Bytes:
     """Sample counts (n,) 1..1,000,000: up to 6% off."""
-    return np.searchsorted(_MIDDLES, counts, side="right").astype(np.uint8)
+    return round_counts(counts)
 
 
 def counts_of(rounded: Bytes) -> npt.NDArray[np.uint32]:

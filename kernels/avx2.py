@@ -23,6 +23,8 @@ assert _HALF % LANES == 0
 assert _HALF // LANES * 2 * 2 * 15 * 128 <= _INT16_MAX
 
 _SLICE, _OCTETS, _SLICES_AT_ONCE = 4, 4, 4
+_POINTS, _GROUPS = 4, 2
+"""Of `kernels.product` at once: eight sums, which with what they are made of fit into the sixteen registers."""
 # The same of the slices of `kernels.coarse`.
 assert _SLICES_AT_ONCE * 2 * 2 * 15 * 128 <= _INT16_MAX
 
@@ -122,6 +124,52 @@ def coarse_dots(_context: Any, packed: Any, code: Any, dots: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(packed, code, dots), generate
+
+
+@intrinsic
+def combine(_context: Any, points: Any, axes: Any, sums: Any) -> Any:
+    """combine(points, axes, sums): as `kernels.product.combine`. Half the time of a product in float32, which takes
+    as many bits for a number as this does for two."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        add_pairs = _declared(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, _SHORTS, _SHORTS)
+        rows, columns, out = (
+            builder.bitcast(_data(context, builder, signature, arguments, i), _BYTE.as_pointer()) for i in range(3)
+        )
+        count, groups, pairs = (_size(context, builder, signature, arguments, *of) for of in ((0, 0), (1, 0), (1, 1)))
+        row_bytes, group_bytes, out_bytes = (
+            builder.mul(size, _index(unit)) for size, unit in ((pairs, 4), (pairs, LANES), (groups, LANES))
+        )
+        with cgutils.for_range(builder, builder.udiv(groups, _index(_GROUPS))) as group:
+            first = builder.mul(group.index, _index(_GROUPS))
+            starts = [builder.mul(builder.add(first, _index(g)), group_bytes) for g in range(_GROUPS)]
+            with cgutils.for_range(builder, builder.udiv(count, _index(_POINTS))) as some:
+                numbers = [builder.add(builder.mul(some.index, _index(_POINTS)), _index(i)) for i in range(_POINTS)]
+                points_at = [builder.mul(number, row_bytes) for number in numbers]
+                totals = [cgutils.alloca_once(builder, _WORDS) for _ in range(_POINTS * _GROUPS)]  # type: ignore[no-untyped-call]
+                for total in totals:
+                    builder.store(_splat(_WORDS, 0), total)
+                with cgutils.for_range(builder, pairs) as pair:
+                    at = builder.mul(pair.index, _index(LANES))
+                    both = [
+                        builder.bitcast(_load(builder, columns, builder.add(start, at)), _SHORTS) for start in starts
+                    ]
+                    for i in range(_POINTS):
+                        place = builder.add(points_at[i], builder.mul(pair.index, _index(4)))
+                        point = builder.bitcast(_repeated(builder, rows, place), _SHORTS)
+                        for g in range(_GROUPS):
+                            total = totals[i * _GROUPS + g]
+                            more = builder.call(add_pairs, [point, both[g]])
+                            builder.store(builder.add(builder.load(total), more), total)
+                for i in range(_POINTS):
+                    for g in range(_GROUPS):
+                        at = builder.mul(builder.add(first, _index(g)), _index(LANES))
+                        at = builder.add(builder.mul(numbers[i], out_bytes), at)
+                        place = builder.bitcast(builder.gep(out, [at]), _WORDS.as_pointer())
+                        builder.store(builder.load(totals[i * _GROUPS + g]), place).align = 4
+        return context.get_dummy_value()
+
+    return types.void(points, axes, sums), generate
 
 
 def _repeated(builder: Any, array: Any, offset: Any) -> Any:

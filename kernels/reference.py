@@ -467,6 +467,17 @@ def encode_residuals(
     return assign(left @ axes.T.astype(np.float64) * axis_inv, tables)
 
 
+def decode_residuals(
+    residuals: Array, numbers: Array, centroids: Array, weights: Array, axes: Array, tables: Array
+) -> Array:
+    """Sums of unbounded integers; the axes as they are."""
+    m = tables.shape[0]
+    points = tables[np.arange(m), residuals].reshape(len(residuals), len(axes)).astype(np.int64)
+    sums = weights[numbers, None] * centroids[numbers].astype(np.int64) + points @ axes.astype(np.int64)
+    zero = ~sums.any(axis=1, keepdims=True)
+    return quantise(np.where(zero, 1, sums)) * np.int8(~zero)
+
+
 def assign(points: Array, tables: Array) -> Array:
     """Every distance, then the first of the least."""
     m, s, _ = tables.shape

@@ -7,6 +7,7 @@ import numpy as np
 
 from kernels import (
     arrivals,
+    blocks,
     centroids,
     chains,
     codes,
@@ -47,6 +48,7 @@ def warm() -> None:
     _warm_product()
     _warm_cursors()
     _warm_rankings()
+    _warm_blocks()
     records.sort_records(np.zeros((2, records.RECORD_BYTES), np.uint8))
 
 
@@ -175,6 +177,9 @@ def _warm_product() -> None:
     some, one = np.ones((192, DIM), np.int8), np.ones(192, np.float32)
     numbers, tables = np.zeros(1, np.int32), np.zeros((32, 6, product.ENTRIES), np.float32)
     product.encode(some[:1], one[:1], numbers, some, one, some, one, tables)
+    entries = np.ones((32, product.ENTRIES, 6), np.int8)
+    residuals, weights = np.zeros((1, 32), np.uint8), np.ones(192, np.int32)
+    product.decode(residuals, numbers, some, weights, product.pair(some), entries)
 
 
 def _warm_rates() -> None:
@@ -190,6 +195,20 @@ def _warm_chains() -> None:
     chains.rows_of_many(first, following, np.zeros(1, np.int32))
     chains.link_all(np.full(1, -1, np.int32), following.copy(), np.zeros(2, np.int32), np.zeros(1, np.int32))
     chains.unlink(first, following, 0, 0)
+
+
+def _warm_blocks() -> None:
+    bytes_, times, one = np.ones(1, np.uint8), np.ones(1, np.int64), np.ones(1, np.float32)
+    numbers, counts = np.ones(1, np.int32), np.ones(1, np.uint32)
+    blocks.round_rates(one)
+    blocks.round_counts(counts)
+    packed, _, _ = blocks.pack_columns(
+        *(bytes_, np.ones(1, np.bool_), np.zeros(1, np.int64), numbers, bytes_.reshape(1, 1)),
+        *(one, counts, times, times),
+    )
+    packed.flags.writeable = False  # as what was received is
+    blocks.unpack_columns(packed, 4, 1, 1, 0, 1_024)
+    blocks.number_contexts(np.zeros((1, blocks.CONTEXT_COLUMNS), np.int32), np.zeros(1, np.int32))
 
 
 def _warm_cursors() -> None:

@@ -1,5 +1,7 @@
 """Product quantisation against its twins; of equal entries the first; what nobody chose stays."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from kernels import product, reference
 from tests.kernels.material import random_codes, same, unit
 
-M, S = 4, 3
+M, S, D = 4, 3, 32
 Floats = npt.NDArray[np.float32]
 
 
@@ -59,3 +61,42 @@ def _gap(points: Floats, tables: Floats) -> float:
     numbers = product.assign(points, tables)
     entries = np.stack([tables[t, :, numbers[:, t]] for t in range(M)], axis=1).reshape(points.shape)
     return float(((points - entries) ** 2).sum())
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 9])
+@pytest.mark.parametrize("seed", range(3))
+def test_decoding_agrees_with_twin(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    args = coded(rng, n)
+    same(decoded(*args), reference.decode_residuals(*args))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_fit(sign: int) -> None:
+    residuals, numbers, centroids, weights, axes, tables = coded(np.random.default_rng(1), 5)
+    args = residuals, numbers, np.full_like(centroids, 127), np.full_like(weights, 65_535), *(axes, tables)
+    axes[:], tables[:] = sign * 127, 127
+    axes[:, 0] = 0
+    same(decoded(*args), reference.decode_residuals(*args))
+
+
+def test_what_cancels_out_is_zero() -> None:
+    residuals, numbers, centroids, weights, axes, tables = coded(np.random.default_rng(1), 5)
+    centroids[:], tables[:] = 0, 0
+    assert not decoded(residuals, numbers, centroids, weights, axes, tables).any()
+
+
+def coded(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
+    """Residuals, numbers, centroids, weights, axes, tables."""
+    return (
+        rng.integers(0, 256, (n, M), dtype=np.uint8),
+        rng.integers(0, 5, n, dtype=np.int32),
+        random_codes(int(rng.integers(99)), 5, D),
+        rng.integers(1, 65_536, 5, dtype=np.int32),
+        rng.integers(-127, 128, (M * S, D), dtype=np.int8),
+        rng.integers(-127, 128, (M, product.ENTRIES, S), dtype=np.int8),
+    )
+
+
+def decoded(residuals: Any, numbers: Any, centroids: Any, weights: Any, axes: Any, tables: Any) -> Any:
+    return product.decode(residuals, numbers, centroids, weights, product.pair(axes), tables)
