@@ -146,7 +146,8 @@ def combine(_context: Any, points: Any, axes: Any, sums: Any) -> Any:
             with cgutils.for_range(builder, builder.udiv(count, _index(_POINTS))) as some:
                 numbers = [builder.add(builder.mul(some.index, _index(_POINTS)), _index(i)) for i in range(_POINTS)]
                 points_at = [builder.mul(number, row_bytes) for number in numbers]
-                totals = [cgutils.alloca_once(builder, _WORDS) for _ in range(_POINTS * _GROUPS)]  # type: ignore[no-untyped-call]
+                sums_at_once = range(_POINTS * _GROUPS)
+                totals = [cgutils.alloca_once(builder, _WORDS) for _ in sums_at_once]  # type: ignore[no-untyped-call]
                 for total in totals:
                     builder.store(_splat(_WORDS, 0), total)
                 with cgutils.for_range(builder, pairs) as pair:

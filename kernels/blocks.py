@@ -156,7 +156,7 @@ def unpack_columns(block: Bytes, start: int, n: int, w: int, base: int, size: in
         rates[i] = np.float32(block[of_rates + i]) / np.float32(RATE_MAX)
         code = int(block[of_counts + i])
         if not 1 <= code <= COUNT_CODE_MAX:
-            wrong, got = WRONG_COUNT, code
+            wrong, got, code = WRONG_COUNT, code, 1
         counts[i] = code if code < _EXACT else (_EXACT + code % _EXACT) << (code // _EXACT - 1)
         prototypes[i] = int(block[kinds + i // 8]) >> i % 8 & 1
     for k in range(w):
@@ -224,9 +224,7 @@ def number_contexts(known: Rows, rows: Rows) -> tuple[Rows, Bytes]:
 
 
 @compiled
-def _tell_strings(
-    listed: Rows, of_string: Rows, strings: Rows, s: int, told: Bytes, at: int
-) -> tuple[int, int]:
+def _tell_strings(listed: Rows, of_string: Rows, strings: Rows, s: int, told: Bytes, at: int) -> tuple[int, int]:
     """Number those that are new among s strings, and write the numbers of all; the new s and end."""
     for string in listed:
         place = _entered(of_string, strings, s, string)
@@ -299,7 +297,7 @@ def _put_varint(into: Bytes, at: int, value: int) -> int:
 
 @compiled
 def _varint(block: Bytes, at: int) -> tuple[int, int]:
-    """LEB128 of at most VARINT_BYTES_MAX bytes, and the place behind it; -1 if it does not end there or in the block."""
+    """LEB128 of at most VARINT_BYTES_MAX bytes, and the place behind it; -1 if it does not end by then."""
     value = 0
     for k in range(VARINT_BYTES_MAX):
         if at + k >= block.shape[0]:

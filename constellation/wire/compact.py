@@ -22,7 +22,6 @@ from kernels import blocks
 from kernels.codes import check_codes
 
 FORMAT = 1
-RATE_MAX = blocks.RATE_MAX
 _NUMBER_BITS = 12
 
 assert 1 << _NUMBER_BITS >= SIZE_MAX
@@ -114,7 +113,10 @@ def _wrong(columns: blocks.Unpacked, pieces: Pieces, base: int, held: Held) -> P
         blocks.WRONG_CENTROID: ("centroids", f"0..{held.size - 1}"),
         blocks.WRONG_COUNT: ("counts", f"1..{blocks.COUNT_CODE_MAX}"),
         blocks.WRONG_AGE: ("age", f"0..{base}, in at most {blocks.VARINT_BYTES_MAX} bytes"),
-        blocks.WRONG_SINCE: ("time since creation", f"0..{blocks.SINCE_MAX}, in at most {blocks.VARINT_BYTES_MAX} bytes"),
+        blocks.WRONG_SINCE: (
+            "time since creation",
+            f"0..{blocks.SINCE_MAX}, in at most {blocks.VARINT_BYTES_MAX} bytes",
+        ),
         blocks.WRONG_CREATED: ("day of creation", f"0..{blocks.DAY_MAX}"),
     }[columns.wrong]
     return pieces.wrong(part, expected, str(columns.got))
@@ -140,7 +142,7 @@ def _write_trends(trends: list[Trend]) -> bytes:
         bytes((FORMAT, len(trends), len(names))),
         bytes(map(len, names)), *names,
         bytes(numbers[trend.region] for trend in trends),
-        differences(round(trend.trending_score * RATE_MAX) for trend in trends),
+        differences(round(trend.trending_score * blocks.RATE_MAX) for trend in trends),
         bytes(map(len, ids)), *ids,
     ))  # fmt: skip
 
@@ -158,4 +160,4 @@ def read_trends(block: bytes, path: str, refuse: Refusal) -> list[Trend]:
     ids = pieces.texts(pieces.column(n, 1, limits.CONTENT_ID_BYTES_MAX, "length of a content id"), "content id")
     pieces.end()
     columns = zip(ids, scores, regions, strict=True)
-    return [Trend(content_id, score / RATE_MAX, names[region]) for content_id, score, region in columns]
+    return [Trend(content_id, score / blocks.RATE_MAX, names[region]) for content_id, score, region in columns]
