@@ -175,7 +175,7 @@ def test_shard_and_kernels_do_no_io_and_have_no_clock(path: Path) -> None:
     assert not third_party(path) & NO_IO
 
 
-@pytest.mark.parametrize("path", (ROOT / "kernels").glob("*reference.py"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*reference.py")), ids=lambda path: path.name)
 def test_references_share_no_code_with_the_kernels(path: Path) -> None:
     assert not {module for module in imported_modules(path) if module.startswith("kernels")}
     assert "numba" not in third_party(path)
