@@ -27,8 +27,8 @@ HERD = 100_000 if os.environ.get("CONSTELLATION_SOAK") else 10_000
 OFFERED = 10
 """Times as many as can be served come at first."""
 IGNORING = 0.01
-IMPATIENT_S = 0.25
-"""After which one that ignores every hint asks again, refused or served."""
+IMPATIENT_S = HERD * IGNORING * SYNC_S / 0.4
+"""After which one that ignores every hint asks again, refused or served; together they offer two fifths of the capacity."""
 SAMPLE_S = 0.05
 
 
@@ -113,9 +113,12 @@ class Simulation:
 
 @pytest.fixture(scope="module")
 def herd() -> Simulation:
-    """After a time in which the bursts of those that ignore every hint are over, too."""
+    """After a time in which the bursts of those that ignore every hint are over, too, if they come so often."""
     simulation = Simulation(seed=1)
-    simulation.run(4 * HERD * SYNC_S + Settings().device_burst / (1 / IMPATIENT_S - 1) + 30)
+    settings = Settings()
+    beyond_per_s = 1 / IMPATIENT_S - settings.device_syncs_per_min / 60
+    over_s = settings.device_burst / beyond_per_s if beyond_per_s > 0 else 0.0
+    simulation.run(4 * HERD * SYNC_S + over_s + 30)
     return simulation
 
 
