@@ -28,7 +28,7 @@ OFFERED = 10
 """Times as many as can be served come at first."""
 IGNORING = 0.01
 IMPATIENT_S = HERD * IGNORING * SYNC_S / 0.4
-"""After which one that ignores every hint asks again, refused or served; together they offer two fifths of the capacity."""
+"""After which one that ignores every hint asks again, refused or served: two fifths of the capacity by all of them."""
 SAMPLE_S = 0.05
 
 
