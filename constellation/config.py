@@ -71,6 +71,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(description="REST port", ge=0, le=65_535)] = 8080
     grpc_port: Annotated[int, Meta(description="gRPC port", ge=0, le=65_535)] = 50_051
     metrics_port: Annotated[int, Meta(description="second port that serves /metrics", ge=0, le=65_535)] = 9090
+    quic_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65_535)] | Literal["none"],
+        Meta(description="UDP port of HTTP/3, with --tls-cert, or none"),
+    ] = "none"
     shard_id: Annotated[str, Meta(description="name of this shard", min_length=1, max_length=64)] = "shard-0"
     region: Annotated[
         str, Meta(description="region it serves; of several shards a,b: each a part", pattern=_REGIONS)
@@ -313,6 +317,8 @@ def _allowed(kind: introspect.Type) -> str:
     match kind:
         case introspect.LiteralType(values=values):
             return " | ".join(str(value) for value in values)
+        case introspect.UnionType(types=types):
+            return " | ".join(_allowed(each) for each in types)
         case introspect.BoolType():
             return "true | false"
         case introspect.IntType(ge=low, le=high):
@@ -377,3 +383,13 @@ def _check_identity(settings: Settings) -> None:
         )
     if settings.tls_client_ca != NONE and settings.tls_cert == NONE:
         raise WrongSetting(f"--tls-client-ca: got {settings.tls_client_ca}; allowed: with --tls-cert and --tls-key")
+    if settings.quic_port != NONE and settings.tls_cert == NONE:
+        raise WrongSetting(
+            f"--quic-port: got {settings.quic_port} and no certificate, which HTTP/3 cannot do without; allowed: with "
+            "--tls-cert and --tls-key"
+        )
+    if settings.quic_port != NONE and settings.tls_client_ca != NONE:
+        raise WrongSetting(
+            f"--quic-port: got {settings.quic_port} with --tls-client-ca; allowed: one of them, because HTTP/3 asks "
+            "clients for no certificate here, and would let in whom mutual TLS keeps out"
+        )

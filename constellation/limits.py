@@ -125,6 +125,24 @@ FILES_RESERVED = 256
 """Of those that the system lets a process open; the rest may be connections."""
 METRICS_CONNECTIONS_MAX = 64
 
+# HTTP/3.
+QUIC_WINDOW_BYTES = 64 << 10
+"""Held of a client at once, on one connection: what cannot be put in order, decoded or taken yet."""
+QUIC_STREAMS_MAX = 16
+"""Requests at once on one connection."""
+QUIC_CONTROL_STREAMS_MAX = 8
+"""Of a client; HTTP/3 needs three."""
+QUIC_GAPS_MAX = 128
+"""In what came of one stream: who loses packets has few, and each costs time with every packet."""
+QUIC_DATAGRAM_BYTES_MAX = 1_500
+QUIC_HEAD_BYTES_MAX = 16 << 10
+QUIC_HEADERS_MAX = 128
+QUIC_REPLY_PIECE_BYTES = 64 << 10
+QUIC_SOCKET_BYTES = 4 << 20
+"""Of the kernel, each way: all connections share one socket."""
+ALT_SVC_S = 3_600
+"""For which a client may remember that there is HTTP/3."""
+
 # Training a codebook.
 SAMPLE_MAX = 10_000
 SAMPLE_ROWS_DRAWN = 40_000
@@ -164,6 +182,7 @@ assert IN_FLIGHT_OTHER_MAX < IN_FLIGHT_QUIET_MAX < IN_FLIGHT_MAX
 assert HEAD_READ_S_MAX <= BODY_READ_S_MAX < MESSAGE_READ_S_MAX
 assert BODY_BYTES_MAX <= BODY_BYTES_HELD_MAX
 assert RETRY_AFTER_S <= RETRY_AFTER_S_MAX
+assert QUIC_HEAD_BYTES_MAX < QUIC_WINDOW_BYTES
 
 # Replies that tell what changed.
 FREED_ROWS_KEPT = 4_096

@@ -67,6 +67,8 @@ ONLY_IN = {
     "prometheus_client": {"api"},
     "opentelemetry": {"api"},
     "grpc": {"api"},
+    "aioquic": {"api"},
+    "pylsqpack": {"api"},
     "grpc_health": {"api"},
     "grpc_reflection": {"api"},
     "google": {"api"},

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -43,24 +43,35 @@ class Patience(NamedTuple):
 PATIENCE = Patience()
 
 
-class Connections:
+class Kept(Protocol):
+    """A connection, whatever it speaks."""
+
+    def look(self, now: float, patience: Patience) -> None: ...
+
+    def cut(self, why: str) -> None: ...
+
+
+AnyConnection = TypeVar("AnyConnection", bound=Kept)
+
+
+class Connections(Generic[AnyConnection]):
     """All of one port."""
 
     def __init__(self, service: Service, edge: Edge, most: int, patience: Patience = PATIENCE) -> None:
         self.service, self.edge = service, edge
         self._most = most
         self._patience = patience
-        self._open: set[Connection] = set()
-        self._idle: dict[Connection, None] = {}
+        self._open: set[AnyConnection] = set()
+        self._idle: dict[AnyConnection, None] = {}
         """Those with no request under way, idle for longest first."""
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator["Connection"]:
+    def __iter__(self) -> Iterator[AnyConnection]:
         return iter(self._open)
 
-    def opened(self, connection: "Connection") -> bool:
+    def opened(self, connection: AnyConnection) -> bool:
         """Take one more, if need be in place of an idle one; False if there is no room."""
         if len(self._open) >= self._most:
             if not self._idle:
@@ -72,14 +83,14 @@ class Connections:
         self._open.add(connection)
         return True
 
-    def closed(self, connection: "Connection") -> None:
+    def closed(self, connection: AnyConnection) -> None:
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
-    def busy(self, connection: "Connection") -> None:
+    def busy(self, connection: AnyConnection) -> None:
         self._idle.pop(connection, None)
 
-    def idle(self, connection: "Connection") -> None:
+    def idle(self, connection: AnyConnection) -> None:
         if connection in self._open:
             self._idle[connection] = None
 
@@ -98,7 +109,7 @@ class Connections:
 class Connection(HttpToolsProtocol):
     """One of them. A message is what the client sends: a request's head and body."""
 
-    def __init__(self, connections: Connections, **uvicorns: object) -> None:
+    def __init__(self, connections: "Connections[Connection]", **uvicorns: object) -> None:
         super().__init__(**uvicorns)  # type: ignore[arg-type]
         self._connections = connections
         self._awaited_since = 0.0
@@ -259,7 +270,7 @@ def read_whole(data: bytes) -> Asked | None:
     return Asked(head[1].decode(), head[2].decode(), headers, int(declared))
 
 
-def protocol(connections: Connections) -> type[asyncio.Protocol]:
+def protocol(connections: Connections[Connection]) -> type[asyncio.Protocol]:
     """What makes a connection, for uvicorn, which calls it with its own arguments."""
 
     class Made(Connection):

@@ -32,7 +32,7 @@ _ROUND_BUCKETS_S = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-CUT_REASONS = ("refused", "evicted", "slow_request", "slow_reply")
+CUT_REASONS = ("refused", "evicted", "slow_request", "slow_reply", "excessive")
 """Why the shard ends a connection."""
 
 

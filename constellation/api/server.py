@@ -6,7 +6,6 @@ drain.
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -16,8 +15,9 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 import uvloop
@@ -25,7 +25,7 @@ import uvloop
 from constellation import __version__, limits
 from constellation.api.app import create_app, create_metrics_app
 from constellation.api.background import running
-from constellation.api.connections import PATIENCE, Connections, Patience, protocol
+from constellation.api.connections import PATIENCE, Connection, Connections, Patience, protocol
 from constellation.api.edge import Edge
 from constellation.api.grpc import door
 from constellation.api.grpc.calls import Calls
@@ -36,11 +36,14 @@ from constellation.api.rehearsal import rehearse
 from constellation.api.service import STORAGE, Service
 from constellation.api.tracing import tracing
 from constellation.codebook import Codebook
-from constellation.config import AUTO, Settings, WrongSetting
+from constellation.config import AUTO, NONE, Settings, WrongSetting
 from constellation.identity import Identity, Tls
 from constellation.shard import Shard
 from constellation.storage.keeper import REFUSALS, open_keeper
 from kernels.warm import warm
+
+if TYPE_CHECKING:
+    from constellation.api.quic.door import Door
 
 GC_THRESHOLDS = (10_000, 20, 50)
 """A request makes hardly any cycles; collecting every 700 containers, the default, would cost it 2%."""
@@ -52,7 +55,12 @@ def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls |
     """Runs until a signal; the exit code. Raises `WrongSetting` for a port that is taken."""
     hidden = hiding(settings.log_key_file)
     configure_logging(settings.log_level, hidden)
-    ports = _Ports(_bind(settings, "port"), _bind(settings, "grpc_port"), _bind(settings, "metrics_port"))
+    ports = _Ports(
+        _bind(settings, "port"),
+        _bind(settings, "grpc_port"),
+        _bind(settings, "metrics_port"),
+        _bind_datagrams(settings) if settings.quic_port != NONE else None,
+    )
     started_at = time.perf_counter()
     warm()
     rehearse(settings)
@@ -71,6 +79,7 @@ class _Ports(NamedTuple):
     api: socket.socket
     grpc: socket.socket
     metrics: socket.socket
+    quic: socket.socket | None
 
 
 async def _run(
@@ -95,12 +104,20 @@ async def _run(
 
 async def _serve(service: Service, ports: _Ports) -> None:
     tls = service.tls
-    api = Server(service, create_app(service), _connections_max(service.settings), tls.context if tls else None)
+    edge, connections_max = create_app(service), _connections_max(service.settings)
+    api = Server(service, edge, connections_max, tls.context if tls else None, headers=_alternatives(ports))
     metrics_context = tls.context_without_clients if tls else None
     metrics = Server(service, create_metrics_app(service), limits.METRICS_CONNECTIONS_MAX, metrics_context)
-    service.connections = lambda: len(api.connections)
-    async with running(service), door.opened(service, ports.grpc) as calls, asyncio.TaskGroup() as group:
-        service.in_flight = lambda: len(api.server_state.tasks) - len(service.live) + calls.in_flight
+    async with (
+        running(service),
+        door.opened(service, ports.grpc) as calls,
+        _quic_opened(service, ports.quic, edge, api, connections_max) as quic,
+        asyncio.TaskGroup() as group,
+    ):
+        service.connections = lambda: len(api.connections) + (len(quic.connections) if quic else 0)
+        service.in_flight = lambda: (
+            len(api.server_state.tasks) + (quic.in_flight if quic else 0) - len(service.live) + calls.in_flight
+        )
         stopping = _watch_signals((api, metrics))
         if tls or service.identity.required:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.files_written.set)
@@ -111,8 +128,23 @@ async def _serve(service: Service, ports: _Ports) -> None:
         loading = group.create_task(_load(service, ports))
         await stopping.wait()
         loading.cancel()
-        await _drain(service, calls)
+        await _drain(service, calls, quic)
         api.should_exit = metrics.should_exit = True
+
+
+@asynccontextmanager
+async def _quic_opened(
+    service: Service, held: socket.socket | None, edge: Edge, api: "Server", connections_max: int
+) -> AsyncIterator["Door | None"]:
+    """None where there is no HTTP/3."""
+    if held is None:
+        yield None
+        return
+    from constellation.api.quic import door as quic_door  # what it needs is an extra
+
+    headers = lambda: api.server_state.default_headers  # noqa: E731
+    async with quic_door.opened(service, held, edge, headers, connections_max) as opened:
+        yield opened
 
 
 async def _load(service: Service, ports: _Ports) -> None:
@@ -125,10 +157,12 @@ async def _load(service: Service, ports: _Ports) -> None:
     _announce(service, ports)
 
 
-async def _drain(service: Service, calls: Calls) -> None:
+async def _drain(service: Service, calls: Calls, quic: "Door | None") -> None:
     """Not ready, for long enough that a proxy sees it; then until nothing is in flight, within the maximum."""
     service.drain()
     calls.close_streams()
+    if quic is not None:
+        quic.go_away()
     _log.info("draining", extra={"in_flight": service.in_flight()})
     began_at = time.monotonic()
     await asyncio.sleep(limits.DRAIN_ANNOUNCED_S_MIN)
@@ -147,8 +181,9 @@ class Server(uvicorn.Server):
         connections_max: int,
         context: ssl.SSLContext | None = None,
         patience: Patience = PATIENCE,
+        headers: list[tuple[str, str]] | None = None,
     ) -> None:
-        self.connections = Connections(service, edge, connections_max, patience)
+        self.connections: Connections[Connection] = Connections(service, edge, connections_max, patience)
         super().__init__(
             uvicorn.Config(
                 edge,
@@ -159,6 +194,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                headers=headers,
                 proxy_headers=False,
                 timeout_keep_alive=limits.KEEP_ALIVE_S_MAX,
                 timeout_graceful_shutdown=1,
@@ -173,7 +209,7 @@ class Server(uvicorn.Server):
         finally:
             watching.cancel()
 
-    @contextlib.contextmanager
+    @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
@@ -204,6 +240,8 @@ def _announce(service: Service, ports: _Ports) -> None:
     _log.info("listening", extra={**fields, "version": __version__})
     # For people, and for whoever started this with port 0.
     print(f"listening on {service.url}\nmetrics on {metrics_url}\ngrpc on {service.grpc_address}")
+    if ports.quic is not None:
+        print(f"http/3 on {door.address_of(ports.quic)}")
     print(f"the page is {service.url}/", flush=True)
 
 
@@ -236,6 +274,28 @@ def _bind(settings: Settings, setting: str) -> socket.socket:
             f"{flag}: got {port} on {settings.host}; allowed: an address of this machine with a free port ({error})"
         ) from error
     return bound
+
+
+def _bind_datagrams(settings: Settings) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(settings.host, settings.quic_port, type=socket.SOCK_DGRAM)[0][0]
+        bound = socket.socket(family, socket.SOCK_DGRAM)
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            bound.setsockopt(socket.SOL_SOCKET, buffer, limits.QUIC_SOCKET_BYTES)
+        bound.bind((settings.host, settings.quic_port))
+    except OSError as error:
+        raise WrongSetting(
+            f"--quic-port: got {settings.quic_port} on {settings.host}; allowed: an address of this machine with a free "
+            f"UDP port ({error})"
+        ) from error
+    return bound
+
+
+def _alternatives(ports: _Ports) -> list[tuple[str, str]]:
+    """Headers of every reply: that there is HTTP/3 on this host, too (RFC 7838)."""
+    if ports.quic is None:
+        return []
+    return [("alt-svc", f'h3=":{ports.quic.getsockname()[1]}"; ma={limits.ALT_SVC_S}')]
 
 
 def _url(bound: socket.socket, tls: Tls | None) -> str:

@@ -6,6 +6,7 @@ against the machine before anything is allocated.
 
 import argparse
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = config.load(given(arguments, config.options()), config_file=arguments.config)
+    check_extra(settings)
     identity, tls = open_identity(settings), open_tls(settings)
     # Imported late: NumPy, numba and the web framework take a second that `--help` and a wrong option need not wait.
     from constellation.api.server import serve
@@ -37,6 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
 
         return cluster.run(settings)
     return serve(settings, load_codebook(settings), identity, tls)
+
+
+def check_extra(settings: Settings) -> None:
+    """Raises `WrongSetting` for HTTP/3 where its library is not installed."""
+    if settings.quic_port != config.NONE and find_spec("aioquic") is None:
+        raise WrongSetting(
+            f"--quic-port: got {settings.quic_port}, and what HTTP/3 needs is not installed; allowed: none, or after "
+            "pip install 'constellation[quic]'"
+        )
 
 
 def load_codebook(settings: Settings) -> "Codebook":
