@@ -142,8 +142,10 @@ async def _quic_opened(
         return
     from constellation.api.quic import door as quic_door  # what it needs is an extra
 
-    headers = lambda: api.server_state.default_headers  # noqa: E731
-    async with quic_door.opened(service, held, edge, headers, connections_max) as opened:
+    def default_headers() -> list[tuple[bytes, bytes]]:
+        return api.server_state.default_headers
+
+    async with quic_door.opened(service, held, edge, default_headers, connections_max) as opened:
         yield opened
 
 
@@ -285,8 +287,8 @@ def _bind_datagrams(settings: Settings) -> socket.socket:
         bound.bind((settings.host, settings.quic_port))
     except OSError as error:
         raise WrongSetting(
-            f"--quic-port: got {settings.quic_port} on {settings.host}; allowed: an address of this machine with a free "
-            f"UDP port ({error})"
+            f"--quic-port: got {settings.quic_port} on {settings.host}; allowed: an address of this machine with a "
+            f"free UDP port ({error})"
         ) from error
     return bound
 

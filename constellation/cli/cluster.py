@@ -77,7 +77,9 @@ def shard_settings(settings: Settings, i: int) -> Settings:
         port=settings.port + i if settings.port else 0,
         grpc_port=settings.grpc_port + i if settings.grpc_port else 0,
         metrics_port=settings.metrics_port + i if settings.metrics_port else 0,
-        quic_port=settings.quic_port + i if isinstance(settings.quic_port, int) and settings.quic_port else settings.quic_port,
+        quic_port=settings.quic_port + i
+        if isinstance(settings.quic_port, int) and settings.quic_port
+        else settings.quic_port,
         data_dir=str(Path(settings.data_dir) / f"{name}-{i}"),
     )
 

@@ -8,13 +8,16 @@ dynamic table of the client's, whose entries one byte each would repeat, and no 
 from collections.abc import Iterable
 
 import pylsqpack
-from aioquic.h3.connection import ErrorCode, H3Connection, ProtocolError, Setting
+from aioquic.h3.connection import ErrorCode, FrameType, H3Connection, ProtocolError, Setting, encode_frame
 from aioquic.h3.events import Headers
 from aioquic.quic.connection import Limit, QuicConnection
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.stream import QuicStream
 
 from constellation import limits
+
+LAST_REQUEST = b"\xff" * 7 + b"\xfc"
+"""The greatest number that a request's stream could have."""
 
 
 class Window(Limit):
@@ -25,7 +28,7 @@ class Window(Limit):
         super().__init__(QuicFrameType.MAX_DATA, "max_data", self._value)
 
     @property
-    def value(self) -> int:  # type: ignore[override]
+    def value(self) -> int:
         return self._value
 
     @value.setter
@@ -89,8 +92,8 @@ class Http3(H3Connection):
 
     def go_away(self) -> None:
         """Ask for no more requests; those that come all the same are answered (RFC 9114, section 5.2)."""
-        last = b"\xff" * 7 + b"\xfc"  # the greatest that there could be
-        self._quic.send_stream_data(self._local_control_stream_id, b"\x07\x08" + last)
+        assert self._local_control_stream_id is not None
+        self._quic.send_stream_data(self._local_control_stream_id, encode_frame(FrameType.GOAWAY, LAST_REQUEST))
 
     def _get_local_settings(self) -> dict[int, int]:
         return {

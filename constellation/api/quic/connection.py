@@ -1,7 +1,7 @@
 """One client's connection over HTTP/3: its requests, and what it may take of memory and time.
 
-Of a kind with `api.connections.Connection`, in whose company it is bounded: looked at once a second, cut off if it takes
-too long, closed in favour of another one if it is idle. A client whose address is not proven has none of these (`door`).
+Bounded as those of HTTP/1 are (`api/connections.py`): looked at once a second, cut off if it takes too long, closed in
+favour of another one if it is idle. Who has not proven an address has no connection (`door`).
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from aioquic.asyncio import QuicConnectionProtocol
+from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, H3Event, Headers, HeadersReceived
 from aioquic.quic.connection import NetworkAddress, QuicConnection, stream_is_unidirectional

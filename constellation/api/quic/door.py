@@ -1,8 +1,8 @@
 """The UDP port of HTTP/3 from its opening to its end, on the loop that serves REST, for the application of REST.
 
-A client has to show that it is where it says (Retry; RFC 9000, section 8) before anything is kept or computed for it, so
-nobody can be hit by our answers to what others sent. Every handshake takes the certificate as it is then; no session is
-taken up again, and nothing is read that comes before a handshake's end, as it could come twice.
+A client has to show that it is where it says (Retry; RFC 9000, section 8) before anything is kept for it, so nobody can
+be hit with our answers to what others sent. Every handshake takes the certificate as it is then. No session is taken up
+again, and so nothing comes before the end of a handshake, which could be sent twice.
 """
 
 import asyncio
