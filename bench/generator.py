@@ -6,6 +6,7 @@ sends as soon as it is answered. A peer that closes or talks nonsense fails the 
 
 import asyncio
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -100,12 +101,14 @@ class Connection(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def connected(url: str, count: int) -> AsyncIterator[list[Connection]]:
+async def connected(url: str, count: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[list[Connection]]:
     """That many connections to a server."""
     address = urlsplit(url)
     assert address.hostname is not None and address.port is not None
     loop = asyncio.get_running_loop()
-    connections = [(await loop.create_connection(Connection, address.hostname, address.port))[1] for _ in range(count)]
+    connections = [
+        (await loop.create_connection(Connection, address.hostname, address.port, ssl=tls))[1] for _ in range(count)
+    ]
     try:
         yield connections
     finally:

@@ -60,6 +60,10 @@ class Measured(NamedTuple):
         return max(self.cpu_s, TICK_S) / self.syncs * 1e6
 
 
+Door = tuple[list[Exchanges], list[list[bytes]]]
+"""Connections, and what to send on them: at random moments, and as fast as it can."""
+
+
 class Channel:
     """One connection, one request at a time."""
 
@@ -91,25 +95,29 @@ async def _load(
 ) -> tuple[Measured, Measured]:
     async with connected(server.url, CONNECTIONS) as posting, channels(server.grpc) as calling:
         await fill(posting, filling)
-        doors: list[tuple[list[Exchanges], list[list[bytes]]]] = [
-            (list(posting), [[post(request) for request in each] for each in asked[:2]]),
-            (list(calling), [[push(request) for request in each] for each in asked[2:]]),
-        ]
-        paced = []
-        for connections, (requests, _) in doors:
-            dues_s = np.cumsum(rng.exponential(1 / RATE_PER_S, len(requests))).tolist()
-            paced.append(await run_open_loop(connections, requests, dues_s))
-        sustained: list[list[Load]] = [[], []]
-        cpu_s = [0.0, 0.0]
-        for turn in range(2 * TURNS):
-            door = turn % 2
-            connections, (_, requests) = doors[door]
-            before_s = server.cpu_s()
-            part = requests[turn // 2 :: TURNS]
-            sustained[door].append(await run_closed_loop(connections, part, plan.seconds / 2 / TURNS))
-            cpu_s[door] += server.cpu_s() - before_s
-    rest, rpc = (Measured(*each) for each in zip(paced, sustained, cpu_s, strict=True))
-    return rest, rpc
+        rest: Door = (list(posting), [[post(request) for request in each] for each in asked[:2]])
+        rpc: Door = (list(calling), [[push(request) for request in each] for each in asked[2:]])
+        return await by_turns(server, (rest, rpc), plan, rng)
+
+
+async def by_turns(
+    server: Server, doors: tuple[Door, Door], plan: Plan, rng: np.random.Generator
+) -> tuple[Measured, Measured]:
+    paced = []
+    for connections, (requests, _) in doors:
+        dues_s = np.cumsum(rng.exponential(1 / RATE_PER_S, len(requests))).tolist()
+        paced.append(await run_open_loop(connections, requests, dues_s))
+    sustained: list[list[Load]] = [[], []]
+    cpu_s = [0.0, 0.0]
+    for turn in range(2 * TURNS):
+        door = turn % 2
+        connections, (_, requests) = doors[door]
+        before_s = server.cpu_s()
+        part = requests[turn // 2 :: TURNS]
+        sustained[door].append(await run_closed_loop(connections, part, plan.seconds / 2 / TURNS))
+        cpu_s[door] += server.cpu_s() - before_s
+    first, second = (Measured(*each) for each in zip(paced, sustained, cpu_s, strict=True))
+    return first, second
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ QUESTIONS = {
     "upload": "how many bytes does a TV send, and what does the dictionary cost?",
     "sync_http": "how many syncs does one process serve, and how soon?",
     "grpc": "how many syncs does one process serve by gRPC, and how soon, beside REST?",
+    "quic": "what does a sync cost over HTTP/3, beside HTTP/1 over TLS?",
     "identity": "what does a token cost, and what a request that is refused?",
     "overload": "what is left when everybody comes at once, and what does it cost to refuse?",
     "tracing": "what do traces cost a sync?",

@@ -41,9 +41,13 @@ class Server:
     @property
     def grpc(self) -> str:
         """The address of its gRPC port."""
-        found = re.search(rb"^grpc on (\S+)$", self._logged(), re.M)
-        assert found is not None
-        return found[1].decode()
+        return self._printed(rb"^grpc on (\S+)$")
+
+    @property
+    def quic(self) -> tuple[str, int]:
+        """The address of its HTTP/3 port."""
+        host, _, port = self._printed(rb"^http/3 on (\S+)$").rpartition(":")
+        return host, int(port)
 
     @property
     def pid(self) -> int:
@@ -75,6 +79,11 @@ class Server:
         """The first line of the log about this event."""
         told = (json.loads(line) for line in self._logged().splitlines() if line.startswith(b"{"))
         return next(line for line in told if line["event"] == event)
+
+    def _printed(self, line: bytes) -> str:
+        found = re.search(line, self._logged(), re.M)
+        assert found is not None
+        return found[1].decode()
 
     def _logged(self) -> bytes:
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)

@@ -38,6 +38,7 @@ BUILT_PER_S = 3_000
 """Requests prepared for each second of the closed loop: more than can be served."""
 REPLY_BYTES_MAX = 1 << 20
 
+TARGET = "/api/v1/sync?embedding=i8&similar=100&trending=50"
 HEADERS = {
     "content-type": Media.MSGPACK.value,
     "content-encoding": "zstd",
@@ -128,8 +129,11 @@ def first_posts(households: Households, rng: np.random.Generator) -> list[bytes]
 
 
 def post(request: SyncRequest) -> bytes:
-    body = compress(encode_delta(request.device_id, request.delta, Media.MSGPACK, "i8"), newest())
-    return make_request("POST", "/api/v1/sync?embedding=i8&similar=100&trending=50", HEADERS, body)
+    return make_request("POST", TARGET, HEADERS, body_of(request))
+
+
+def body_of(request: SyncRequest) -> bytes:
+    return compress(encode_delta(request.device_id, request.delta, Media.MSGPACK, "i8"), newest())
 
 
 def mix(households: Households, part: Part, count: int, phase: int, rng: np.random.Generator) -> Iterator[SyncRequest]:

@@ -1,4 +1,4 @@
-"""HTTP/3 against a real process: the same service as over TCP, its certificates, its drain, and what it does with rubbish."""
+"""HTTP/3 against a real process: the same service as over TCP, new certificates, the drain, and what rubbish does."""
 
 import asyncio
 import random

@@ -1,0 +1,169 @@
+"""What does a sync cost over HTTP/3, beside HTTP/1 over TLS?
+
+The server, the TVs and the mix of `sync_http`, by both doors in turn as in `grpc`. Then as TVs come, which sync every
+ten minutes and are gone in between: a connection for each sync. Both doors show the same certificate (P-256). What the
+clients take is not counted: the library of this one is in Python, too, and takes as much as the server does.
+"""
+
+import datetime
+import ipaddress
+import ssl
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bench import workload
+from bench.generator import connected
+from bench.grpc import TICK_S, Door, Measured, by_turns
+from bench.plan import Answers, Note, Plan
+from bench.report import Row, Yardstick
+from bench.served import Server, in_memory, serving
+from bench.sync_http import (
+    BUILT_PER_S,
+    CONNECTIONS,
+    RATE_PER_S,
+    body_of,
+    decode,
+    fill,
+    first_posts,
+    mix,
+    post,
+    running_on,
+    two_cores,
+)
+from constellation.model import SyncRequest
+
+NEW_PER_S = 30
+"""Connections for one sync each, for every second of the plan."""
+NEW_TURNS = 10
+DAY = datetime.timedelta(days=1)
+
+Connect = Callable[[], AbstractAsyncContextManager[list[Any]]]
+
+
+def measure(plan: Plan) -> Answers:
+    if find_spec("aioquic") is None:
+        yield Note("not measured: HTTP/3 needs pip install 'constellation[quic]'")
+        return
+    rng = plan.rng("quic")
+    part = workload.load_library(plan.patterns, plan.seed).known
+    households = workload.make_households(part, plan.patterns // workload.PATTERNS_A_DEVICE, None, rng)
+    filling = first_posts(households, rng)
+    counts = int(RATE_PER_S * plan.seconds / 2), int(BUILT_PER_S * plan.seconds / 2)
+    asked = [list(mix(households, part, count, phase, rng)) for phase, count in enumerate(2 * counts, 1)]
+    servers_core, generators_core = two_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = _certify(Path(folder))
+        files = (f"--tls-cert={certificate}", f"--tls-key={key}", "--quic-port=0")
+        with running_on(servers_core), serving(*in_memory(plan), *files) as server, running_on(generators_core):
+            tls, quic, new_us = uvloop.run(_load(server, certificate, filling, asked, plan, rng))
+    yield from _rows(tls, quic, new_us)
+
+
+async def _load(
+    server: Server,
+    certificate: Path,
+    filling: list[bytes],
+    asked: list[list[SyncRequest]],
+    plan: Plan,
+    rng: np.random.Generator,
+) -> tuple[Measured, Measured, list[float]]:
+    from bench import http3
+
+    context = ssl.create_default_context(cafile=str(certificate))
+    async with (
+        connected(server.url, CONNECTIONS, context) as posting,
+        http3.connected(server.quic, CONNECTIONS, certificate) as asking,
+    ):
+        await fill(posting, filling)
+        tls: Door = (list(posting), [[post(request) for request in each] for each in asked[:2]])
+        quic: Door = (list(asking), [[body_of(request) for request in each] for each in asked[2:]])
+        measured = await by_turns(server, (tls, quic), plan, rng)
+    new_us = await _connect_by_turns(
+        server,
+        [
+            (lambda: connected(server.url, 1, context), tls[1][0]),
+            (lambda: http3.connected(server.quic, 1, certificate), quic[1][0]),
+        ],
+        max(NEW_TURNS, int(NEW_PER_S * plan.seconds)),
+    )
+    return *measured, new_us
+
+
+async def _connect_by_turns(server: Server, doors: list[tuple[Connect, list[bytes]]], count: int) -> list[float]:
+    """Processor time of the server for a connection with one sync, by each door, in microseconds."""
+    cpu_s = [0.0 for _ in doors]
+    for turn in range(NEW_TURNS):
+        for door, (connect, requests) in enumerate(doors):
+            before_s = server.cpu_s()
+            for number in range(count // NEW_TURNS):
+                async with connect() as (connection,):
+                    reply = await connection.exchange(requests[(turn * count + number) % len(requests)])
+                    assert reply.status == 200
+            cpu_s[door] += server.cpu_s() - before_s
+    return [max(spent_s, TICK_S) / (count // NEW_TURNS * NEW_TURNS) * 1e6 for spent_s in cpu_s]
+
+
+def _certify(folder: Path) -> tuple[Path, Path]:
+    """Files of a certificate that is its own authority, and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
+    hosts = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
+    made = made.add_extension(hosts, False).add_extension(x509.BasicConstraints(True, None), True)
+    files = folder / "tls.crt", folder / "tls.key"
+    files[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    no_password = serialization.NoEncryption()
+    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password))
+    return files
+
+
+def _rows(tls: Measured, quic: Measured, new_us: list[float]) -> Answers:
+    beside = "HTTP/1 over TLS"
+    yield Row(
+        name=f"{RATE_PER_S} syncs/s open loop: p99",
+        value=quic.paced.quantile_ms(0.99),
+        unit="ms",
+        quality=_quality(quic),
+        yardstick=Yardstick(beside, tls.paced.quantile_ms(0.99)),
+    )
+    yield Row(
+        name=f"sustained, {CONNECTIONS} at once",
+        value=quic.per_second,
+        unit="/s",
+        quality=_quality(quic),
+        yardstick=Yardstick(beside, tls.per_second),
+    )
+    yield Row(
+        name="processor time of the server a sync",
+        value=quic.cpu_us,
+        unit="us",
+        quality=_quality(quic),
+        yardstick=Yardstick(beside, tls.cpu_us),
+    )
+    yield Row(
+        name="the same, with a new connection for it",
+        value=new_us[1],
+        unit="us",
+        quality="all answered",
+        yardstick=Yardstick(beside, new_us[0]),
+    )
+
+
+def _quality(door: Measured) -> str:
+    last = door.sustained[-1].last
+    assert last is not None
+    errors = sum(load.errors for load in (door.paced, *door.sustained))
+    return f"{errors} errors in {door.syncs:,}, {len(decode(last).similar)} similar"
