@@ -92,11 +92,23 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         ({"tls_cert": "tls.crt"}, "--tls-cert"),
         ({"tls_key": "tls.key"}, "--tls-cert"),
         ({"tls_client_ca": "ca.crt"}, "--tls-client-ca"),
+        ({"quic_port": 4433}, "--quic-port"),
+        ({"quic_port": 0, "tls_cert": "a", "tls_key": "b", "tls_client_ca": "c"}, "--quic-port"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], named: str) -> None:
     with pytest.raises(WrongSetting, match=f"^{named}: "):
         config.load(given, {})
+
+
+def test_port_of_http3_is_a_number_or_none(tmp_path: Path) -> None:
+    with pytest.raises(WrongSetting, match="--quic-port: got 'x'; allowed: a whole number from 0 to 65535 \\| none"):
+        config.load({"quic_port": "x"}, {})
+    assert config.load({"quic_port": "none"}, {}).quic_port == "none"
+    tls = {"tls_cert": "a", "tls_key": "b"}
+    assert config.load(tls | {"quic_port": "8080"}, {}).quic_port == 8080, "UDP: the number of the REST port is free"
+    (tmp_path / "shard.toml").write_text("quic_port = 4433\n")
+    assert config.load(tls, {}, tmp_path / "shard.toml").quic_port == 4433
 
 
 def test_two_free_ports_are_no_contradiction() -> None:

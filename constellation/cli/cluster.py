@@ -67,7 +67,7 @@ def shard_settings(settings: Settings, i: int) -> Settings:
     """Those of shard i: the regions are shared out in order, and in each the slots."""
     regions = settings.region.split(",")
     region_of = [regions[number * len(regions) // settings.shards] for number in range(settings.shards)]
-    name = settings.shard_id.removesuffix("-0")
+    name, quic = settings.shard_id.removesuffix("-0"), settings.quic_port
     return config.changed(
         settings,
         shards=1,
@@ -77,9 +77,7 @@ def shard_settings(settings: Settings, i: int) -> Settings:
         port=settings.port + i if settings.port else 0,
         grpc_port=settings.grpc_port + i if settings.grpc_port else 0,
         metrics_port=settings.metrics_port + i if settings.metrics_port else 0,
-        quic_port=settings.quic_port + i
-        if isinstance(settings.quic_port, int) and settings.quic_port
-        else settings.quic_port,
+        quic_port=quic + i if isinstance(quic, int) and quic else quic,
         data_dir=str(Path(settings.data_dir) / f"{name}-{i}"),
     )
 

@@ -17,6 +17,7 @@ from tests.api import bodies
 from tests.api.grpc.tv import Refused, Tv, request
 from tests.api.grpc.tv import refused as refused_call
 from tests.api.process import command, environment, serving, wait_for
+from tests.identity.authority import Authority
 
 SYNC = "/api/v1/sync"
 
@@ -62,6 +63,15 @@ def test_taken_port_is_named(option: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert f"{option}: got {port}" in refused(option, str(port))
+
+
+def test_taken_port_of_http3_is_named(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path, "servers").issue("shard")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        said = refused("--quic-port", port, "--tls-cert", str(certificate), "--tls-key", str(key))
+    assert f"--quic-port: got {port}" in said and "free UDP port" in said
 
 
 def test_drain_finishes_what_is_in_flight_and_takes_nothing_new() -> None:

@@ -1,10 +1,12 @@
 """`constellation serve`: what is refused before anything starts."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from constellation.cli.main import main
+from tests.identity.authority import Authority
 
 
 def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -27,3 +29,12 @@ def test_files_that_cannot_be_read_are_refused(
     assert f"--token-keys: {file} is neither PEM nor a JWKS" in refused(capsys, "--token-keys", str(file), *options)
     said = refused(capsys, "--tls-cert", str(file), "--tls-key", str(file), *options)
     assert "--tls-cert:" in said and "PEM" in said
+
+
+def test_http3_without_its_extra_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "aioquic", None)
+    files = [str(file) for file in Authority(tmp_path, "servers").issue("shard")]
+    said = refused(capsys, "--quic-port", "0", "--tls-cert", files[0], "--tls-key", files[1])
+    assert "--quic-port: got 0" in said and "pip install 'constellation[quic]'" in said

@@ -22,6 +22,9 @@ _TARGET = re.compile(rb"/[!-~]*")
 _OF_A_CONNECTION = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 """Headers that HTTP/3 does not have (RFC 9114, section 4.2)."""
 
+_UNTOLD_OF_NO_BODY = _OF_A_CONNECTION | {b"content-length"}
+"""There are clients that would wait for it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +70,7 @@ class Request:
         self._connection = connection
         self._body: list[bytes] = []
         self._head: Headers | None = None
+        self._untold = _UNTOLD_OF_NO_BODY if scope["method"] == "HEAD" else _OF_A_CONNECTION
         self._taken = self._headed = self._answered = False
         self._changed = asyncio.Event()
 
@@ -122,7 +126,7 @@ class Request:
             self._head = [
                 (b":status", b"%d" % message["status"]),
                 *self._connection.default_headers(),
-                *((name, value) for name, value in message["headers"] if name not in _OF_A_CONNECTION),
+                *((name, value) for name, value in message["headers"] if name not in self._untold),
             ]
         elif message["type"] == "http.response.body":
             body = b"" if self.scope["method"] == "HEAD" else message["body"]

@@ -17,7 +17,7 @@ from aioquic.quic.events import ConnectionTerminated, QuicEvent, StopSendingRece
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
-TEST_S_MAX = 20.0
+TEST_S_MAX = 40.0
 SYNC = "/api/v1/sync"
 
 
