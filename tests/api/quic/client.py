@@ -74,6 +74,7 @@ class Client(QuicConnectionProtocol):
     def force(self, stream_id: int, offset: int, data: bytes) -> None:
         """Send a part of a stream, whatever the server allows, in a datagram of its own."""
         frame = b"".join(encode_uint_var(number) for number in (stream_id, offset, len(data))) + data
+        self._quic._get_or_create_stream_for_send(stream_id)
         self._quic._write_datagram_frame = _write_stream_frame  # type: ignore[method-assign]
         self._quic.send_datagram_frame(frame)
         self.transmit()

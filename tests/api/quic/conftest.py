@@ -35,7 +35,8 @@ class Shard(NamedTuple):
 
     def over_tcp(self) -> httpx.Client:
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
-        return httpx.Client(verify=context, base_url=self.server.url, headers=self.admin)
+        headers = self.admin | {"accept-encoding": "identity"}
+        return httpx.Client(verify=context, base_url=self.server.url, headers=headers)
 
     @property
     def device(self) -> dict[str, str]:

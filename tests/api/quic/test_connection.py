@@ -153,6 +153,7 @@ def test_where_all_are_busy_one_more_is_not_heard(tmp_path: Path) -> None:
             unheard = asyncio.create_task(_try(served))
             await served.cut("refused")
             unheard.cancel()
+            await asyncio.gather(unheard, return_exceptions=True)
             assert len(served.open()) == CONNECTIONS_MAX
 
     run(tmp_path, test)
