@@ -83,7 +83,7 @@ class Service:
         """Requests accepted and not answered yet, those that wait for their first turn of the loop included; without
         those of `live`, which go on until somebody leaves."""
         self.connections: Callable[[], int] = lambda: 0
-        """Open ones of the API port."""
+        """Open ones of the API port, and of HTTP/3."""
         self.admission = Admission(lambda: self.in_flight())
         self.on_failure: Callable[[], None] = lambda: None
         """Called when this process must end, because it may not keep anything any more."""

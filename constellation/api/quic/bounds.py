@@ -8,7 +8,16 @@ dynamic table of the client's, whose entries one byte each would repeat, and no 
 from collections.abc import Iterable
 
 import pylsqpack
-from aioquic.h3.connection import ErrorCode, FrameType, H3Connection, ProtocolError, Setting, encode_frame
+from aioquic.h3.connection import (
+    ErrorCode,
+    FrameType,
+    H3Connection,
+    HeadersState,
+    ProtocolError,
+    Setting,
+    encode_frame,
+    stream_is_request_response,
+)
 from aioquic.h3.events import Headers
 from aioquic.quic.connection import Limit, QuicConnection
 from aioquic.quic.packet import QuicFrameType
@@ -89,6 +98,12 @@ class Http3(H3Connection):
     def undecoded(self) -> int:
         """Bytes of frames that have not come whole."""
         return sum(len(stream.buffer) for stream in self._stream.values())
+
+    @property
+    def headless(self) -> list[int]:
+        """Streams of requests whose head has begun to come."""
+        begun = [each for each in self._stream.values() if each.headers_recv_state is HeadersState.INITIAL]
+        return [stream.stream_id for stream in begun if stream_is_request_response(stream.stream_id)]
 
     def go_away(self) -> None:
         """Ask for no more requests; those that come all the same are answered (RFC 9114, section 5.2)."""

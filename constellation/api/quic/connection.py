@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, H3Event, Headers, HeadersReceived
-from aioquic.quic.connection import NetworkAddress, QuicConnection, stream_is_unidirectional
+from aioquic.quic.connection import NetworkAddress, QuicConnection
 from aioquic.quic.events import (
     ConnectionTerminated,
     ProtocolNegotiated,
     QuicEvent,
     StopSendingReceived,
-    StreamDataReceived,
     StreamReset,
 )
 
@@ -47,7 +46,7 @@ class Connection(QuicConnectionProtocol):
         self._window = bound(quic)
         self._requests: dict[int, Request] = {}
         self._heads: dict[int, float] = {}
-        """Streams with a part of a head, and since when."""
+        """Streams with a part of a head, and since when, as they were looked at last."""
         self._idle_since = time.perf_counter()
         self._untaken_since = 0.0
         self._room = asyncio.Event()
@@ -77,11 +76,8 @@ class Connection(QuicConnectionProtocol):
             self.client = (peer[0], peer[1]) if peer else self.client
         if self._http is None or self._ended:
             return
-        if isinstance(event, StreamDataReceived) and not stream_is_unidirectional(event.stream_id):
-            if event.stream_id not in self._requests:
-                self._heads.setdefault(event.stream_id, time.perf_counter())
-        elif isinstance(event, StreamReset | StopSendingReceived):
-            self._left(event.stream_id)
+        if isinstance(event, StreamReset | StopSendingReceived) and event.stream_id in self._requests:
+            self._requests[event.stream_id].leave()
         for happened in self._http.handle_event(event):
             self._happened(happened)
 
@@ -90,7 +86,6 @@ class Connection(QuicConnectionProtocol):
             if event.stream_id in self._requests:
                 self._requests[event.stream_id].feed(b"", event.stream_ended)  # what comes after a body is not used
             else:
-                self._heads.pop(event.stream_id, None)
                 self._begin(event.stream_id, event.headers, event.stream_ended)
         elif isinstance(event, DataReceived):
             request = self._requests.get(event.stream_id)
@@ -116,12 +111,6 @@ class Connection(QuicConnectionProtocol):
         declared = dict(headers).get(b"content-length", b"")
         body_bytes = int(declared) if declared.isdigit() else None
         return self._service.admission.has_room(classify(method, path, body_bytes))
-
-    def _left(self, stream_id: int) -> None:
-        self._heads.pop(stream_id, None)
-        request = self._requests.get(stream_id)
-        if request is not None:
-            request.leave()
 
     def _answered(self, request: Request) -> None:
         self._requests.pop(request.stream_id, None)
@@ -187,13 +176,10 @@ class Connection(QuicConnectionProtocol):
 
     def look(self, now: float, patience: Patience) -> None:
         """End the connection if its client has taken too long."""
-        begun = [since for since in self._heads.values() if now - since > patience.head_s]
-        begun += [
-            each.begun_at
-            for each in self._requests.values()
-            if not each.whole and now - each.begun_at > patience.message_s
-        ]
-        if begun or (self._http is None and now - self._idle_since > patience.head_s):
+        self._heads = {each: self._heads.get(each, now) for each in (self._http.headless if self._http else ())}
+        heads = [*self._heads.values(), *(() if self._http else (self._idle_since,))]
+        bodies = [each.begun_at for each in self._requests.values() if not each.whole]
+        if now - min(heads, default=now) > patience.head_s or now - min(bodies, default=now) > patience.message_s:
             self.cut("slow_request")
         elif self._untaken_since and now - self._untaken_since > patience.reply_s:
             self.cut("slow_reply")
