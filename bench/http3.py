@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,20 +17,16 @@ from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from bench.generator import Disconnected, Reply
 from bench.sync_http import HEADERS, TARGET
 
-_HEAD = [
-    (b":method", b"POST"),
-    (b":scheme", b"https"),
-    (b":authority", b"bench"),
-    (b":path", TARGET.encode()),
-    *((name.encode(), value.encode()) for name, value in HEADERS.items()),
-]
+_HEAD = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"bench")]
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 class Channel(QuicConnectionProtocol):
     """One connection, one sync at a time."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, target: str, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._head = [*_HEAD, (b":path", target.encode()), *_HEADERS]
         self._http = H3Connection(self._quic)
         self._waiting: asyncio.Future[Reply] | None = None
         self._status, self._body = 0, b""
@@ -39,7 +36,7 @@ class Channel(QuicConnectionProtocol):
         assert self._waiting is None
         self._waiting = asyncio.get_running_loop().create_future()
         stream = self._quic.get_next_available_stream_id()
-        self._http.send_headers(stream, _HEAD)
+        self._http.send_headers(stream, self._head)
         self._http.send_data(stream, request, True)
         self.transmit()
         return self._waiting
@@ -59,14 +56,17 @@ class Channel(QuicConnectionProtocol):
 
 
 @asynccontextmanager
-async def connected(address: tuple[str, int], count: int, authority: Path) -> AsyncIterator[list[Channel]]:
+async def connected(
+    address: tuple[str, int], count: int, authority: Path, target: str = TARGET
+) -> AsyncIterator[list[Channel]]:
     """That many connections to a server that shows a certificate of this authority."""
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(_connected(address, authority)) for _ in range(count)]
+        yield [await stack.enter_async_context(_connected(address, authority, target)) for _ in range(count)]
 
 
 @asynccontextmanager
-async def _connected(address: tuple[str, int], authority: Path) -> AsyncIterator[Channel]:
+async def _connected(address: tuple[str, int], authority: Path, target: str) -> AsyncIterator[Channel]:
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, cafile=str(authority))
-    async with connect(*address, configuration=configuration, create_protocol=Channel) as channel:
+    made = partial(Channel, target=target)
+    async with connect(*address, configuration=configuration, create_protocol=made) as channel:
         yield cast(Channel, channel)
