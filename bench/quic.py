@@ -1,9 +1,9 @@
 """What does a sync cost over HTTP/3, beside HTTP/1 over TLS?
 
 The server, the TVs and the mix of `sync_http`, by both doors in turn as in `grpc`. Then as TVs come, which sync every
-ten minutes and are gone in between: a connection for each sync, with a compact reply of 5 KB, where those before
-are of 40. Both doors show the same certificate (P-256). What the
-clients take is not counted: the library of this one is in Python, too, and takes as much as the server does.
+ten minutes and are gone in between: a connection for each sync, with a compact reply of 5 KB where those before are of
+40. Both doors show the same certificate (P-256). What the clients take is not counted: the library of this one is in
+Python, too, and takes as much as the server does.
 """
 
 import datetime
