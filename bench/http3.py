@@ -41,6 +41,9 @@ class Channel(QuicConnectionProtocol):
         self.transmit()
         return self._waiting
 
+    async def wait_closed(self) -> None:
+        """Not: that it is closed has been told, and what the library waits for are three timeouts."""
+
     def quic_event_received(self, event: QuicEvent) -> None:
         if isinstance(event, ConnectionTerminated) and self._waiting is not None:
             self._waiting.set_exception(Disconnected())

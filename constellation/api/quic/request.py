@@ -113,6 +113,8 @@ class Request:
                 self._body.clear()
                 self.untaken_bytes = 0
                 self._taken = self.whole
+                if not self.whole:
+                    self._connection.transmit()  # a client that has sent all that it may waits to hear of more
                 return {"type": "http.request", "body": body, "more_body": not self.whole}
             if self.gone or self._answered:
                 return {"type": "http.disconnect"}

@@ -98,6 +98,9 @@ class Client(QuicConnectionProtocol):
         content = msgspec.json.encode(body)
         return await self.ask("POST", SYNC, content, {"content-type": "application/json", **(headers or {})})
 
+    async def wait_closed(self) -> None:
+        """Not: that it is closed has been told, and what the library waits for are three timeouts."""
+
     def quic_event_received(self, event: QuicEvent) -> None:
         if isinstance(event, ConnectionTerminated):
             self.ended_with = event.error_code

@@ -40,8 +40,8 @@ def state(shard: Shard) -> dict[str, object]:
 
 @contextmanager
 def changing_nothing(shard: Shard) -> Iterator[None]:
+    wait_for(lambda: bool(state(shard)["alone"]))
     before = state(shard)
-    assert before["alone"]
     yield
     wait_for(lambda: bool(state(shard)["alone"]))
     assert state(shard) == before
