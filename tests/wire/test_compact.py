@@ -18,6 +18,7 @@ from constellation.wire.media import Media
 from constellation.wire.reading import refusal
 from constellation.wire.reply import decode_reply
 from constellation.wire.sync import encode_sync, noise_bytes
+from kernels import blocks
 from tests.compact.make import CORPUS
 from tests.compact.material import HELD, batch, damaged, quantised, similar_block, trends, trends_block
 from tests.wire.samples import BOTH, decode, encode
@@ -129,12 +130,12 @@ def test_whole_list_of_patterns_without_embeddings_is_refused() -> None:
 def test_rounding_twice_is_rounding_once() -> None:
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(rounding.rate_bytes(rounding.rates_of(every)), every)
-    codes = np.arange(1, rounding.COUNT_CODE_MAX + 1, dtype=np.uint8)
+    codes = np.arange(1, blocks.COUNT_CODE_MAX + 1, dtype=np.uint8)
     np.testing.assert_array_equal(rounding.count_bytes(rounding.counts_of(codes)), codes)
 
 
 def test_counts_rise_with_their_codes_and_cover_all() -> None:
-    counts = rounding.counts_of(np.arange(rounding.COUNT_CODE_MAX + 1, dtype=np.uint8)).tolist()
+    counts = rounding.counts_of(np.arange(blocks.COUNT_CODE_MAX + 1, dtype=np.uint8)).tolist()
     assert counts[:17] == list(range(17)) and all(low < high for low, high in itertools.pairwise(counts))
     for count in (1, 16, 17, 983_040, limits.SAMPLE_COUNT_MAX):
         back = int(rounding.counts_of(rounding.count_bytes(np.array([count], np.uint32)))[0])
@@ -143,7 +144,7 @@ def test_counts_rise_with_their_codes_and_cover_all() -> None:
 
 def test_times_beyond_the_last_day_are_that_day() -> None:
     days = rounding.days(np.array([0, DAY_S - 1, DAY_S, limits.UNIX_SECONDS_MAX]))
-    assert days.tolist() == [0, 0, 1, rounding.DAY_MAX]
+    assert days.tolist() == [0, 0, 1, blocks.DAY_MAX]
 
 
 @given(st.integers(0, 2**32 - 1))
