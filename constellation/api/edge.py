@@ -84,16 +84,16 @@ class Edge:
     def _objection(self, scope: HTTPScope, exchange: "_Exchange", deadline_ms: bytes) -> Problem | None:
         """Why the request is not started, if it is not: the connection has found no room for it, or it comes late."""
         if exchange.refused:
-            return self._service.admission.overloaded("too many requests are in flight")
+            return self._service.admission.overloaded("no_room")
         waited_s = exchange.begun_at - exchange.started_at
         if deadline_ms:
             if not _is_deadline(deadline_ms):
                 # Whoever is not known hears nothing of what else is wrong.
                 scope["state"][OBJECTION] = _not_a_deadline(deadline_ms)
             elif waited_s * 1e3 >= int(deadline_ms):
-                return self._service.admission.overloaded("its deadline passed before its turn came")
+                return self._service.admission.overloaded("deadline")
         if waited_s > limits.QUEUED_S_MAX and classify(scope["method"], scope["path"], None) is not Class.VITAL:
-            return self._service.admission.overloaded(f"it waited more than {limits.QUEUED_S_MAX:g} s for its turn")
+            return self._service.admission.overloaded("waited")
         return None
 
     async def _refuse(self, scope: HTTPScope, exchange: "_Exchange", problem: Problem) -> None:
@@ -166,7 +166,7 @@ class _Exchange(Account):
         self.body_bytes += body_bytes
         self._admission.body_bytes += body_bytes
         if self._admission.body_bytes > limits.BODY_BYTES_HELD_MAX:
-            raise self._admission.overloaded("too much is held of bodies that come slowly")
+            raise self._admission.overloaded("slow_bodies")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
