@@ -8,6 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from constellation import errors, limits
 from constellation.api.grpc.problems import message_of, status_of, trailers_of
@@ -172,6 +173,24 @@ def test_streams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         again = inside.stream()
         await again.write(request(bodies.body()))
         assert (await again.read()).HasField("reply")
+
+    run(work)
+
+
+def test_streams_that_ask_for_no_token_are_bounded_and_leave_room_for_tvs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STRANGERS_STREAMS_MAX", 1)
+
+    async def work(inside: Inside) -> None:
+        stub = health_pb2_grpc.HealthStub(inside.channel)
+        first = stub.Watch(HealthCheckRequest(), timeout=20)
+        assert (await first.read()).status == HealthCheckResponse.SERVING
+        reflecting = reflection_pb2_grpc.ServerReflectionStub(inside.channel).ServerReflectionInfo(timeout=20)
+        for another in (stub.Watch(HealthCheckRequest(), timeout=20), reflecting):
+            assert (await refusal(another.read())).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await inside.push(EMPTY) is grpc.StatusCode.OK
+        first.cancel()
+        again = stub.Watch(HealthCheckRequest(), timeout=20)
+        assert (await again.read()).status == HealthCheckResponse.SERVING
 
     run(work)
 
