@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import httpx
@@ -36,9 +36,11 @@ class Proxy(NamedTuple):
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with serving("--max-devices=1000", "--max-patterns=1000") as shard:
-        with passing_on(shard, tmp_path_factory.mktemp("proxy")) as running:
-            yield running
+    with (
+        serving("--max-devices=1000", "--max-patterns=1000") as shard,
+        passing_on(shard, tmp_path_factory.mktemp("proxy")) as running,
+    ):
+        yield running
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def passing_on(shard: Server, folder: Path) -> Iterator[Proxy]:
         addresses = {port: f"127.0.0.1:{sockets[port].getsockname()[1]}" for port in ports}
     for port, address in addresses.items():
         text = re.sub(rf"^( +bind) :{port}\b", rf"\1 {address}", text, flags=re.M)
-    rest = "%s:%d" % shard.address
+    rest = shard.url.removeprefix("http://")
     # As many files as that takes are not everybody's to open.
     text = re.sub(r"shard-\d:8080", rest, text.replace("maxconn 20000", "maxconn 1000"))
     text = re.sub(r"shard-\d:50051", shard.grpc, text).replace(" port 8080 ", f" port {shard.address[1]} ")
@@ -84,11 +86,11 @@ def test_grpc_passes_with_its_trailers_and_streams(proxy: Proxy, port: str) -> N
         tv = Tv(channel)
         assert isinstance(tv.sync(body(pattern())), dict)
         with pytest.raises(grpc.RpcError) as raised:
-            tv.push(pb.PushRequest(device_id=bytes(15)), timeout=20)
+            tv.push(pb.PushRequest(device_id=bytes(15), delta=pb.Delta()), timeout=20)
         assert refused(raised.value).path == "device_id"
         one = request(body(pattern()))
         assert outcomes(tv.stream(iter([one, one]), timeout=20)) == ["ok", "ok"]
-        reflected = channel.unary_unary("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        reflected: Any = channel.unary_unary("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
         with pytest.raises(grpc.RpcError) as raised:
             reflected(b"", timeout=20)
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
