@@ -1,5 +1,6 @@
 """Every error of the service as a gRPC status, in the states that bring it about."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -130,6 +131,38 @@ def test_too_much_in_flight_is_refused() -> None:
         inside.service.in_flight = lambda: limits.IN_FLIGHT_MAX + 1
         refusal = await push(inside)
         assert (refusal.status, refusal.code) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded")
+
+    run(work)
+
+
+def test_what_brings_no_pattern_is_refused_first() -> None:
+    telling = request(bodies.body(bodies.pattern())).SerializeToString()
+
+    async def work(inside: Inside) -> None:
+        inside.service.in_flight = lambda: limits.IN_FLIGHT_QUIET_MAX
+        assert (await push(inside)).code == "overloaded"
+        assert await inside.push(telling) is grpc.StatusCode.OK
+        stream = inside.stream()
+        await stream.write(request(bodies.body()))
+        assert (await stream.read()).problem.code == "overloaded"
+        await stream.done_writing()
+
+    run(work)
+
+
+def test_call_that_waits_for_its_message_takes_nobody_a_place() -> None:
+    async def work(inside: Inside) -> None:
+        waiting = inside.channel.stream_unary(PUSH)(timeout=20)
+        async with asyncio.timeout(20):
+            while not inside.calls.in_flight:
+                await asyncio.sleep(0)
+        admission = inside.service.admission
+        assert (inside.calls.in_flight, admission.awaiting_client, admission.queued) == (1, 1, 0)
+        waiting.cancel()
+        async with asyncio.timeout(20):
+            while inside.calls.in_flight:
+                await asyncio.sleep(0)
+        assert (admission.awaiting_client, admission.queued) == (0, 0)
 
     run(work)
 
