@@ -152,7 +152,7 @@ def test_what_brings_no_pattern_is_refused_first() -> None:
 
 def test_call_that_waits_for_its_message_takes_nobody_a_place() -> None:
     async def work(inside: Inside) -> None:
-        waiting = inside.channel.stream_unary(PUSH)(timeout=20)
+        waiting: Any = inside.channel.stream_unary(PUSH)(timeout=20)
         async with asyncio.timeout(20):
             while not inside.calls.in_flight:
                 await asyncio.sleep(0)
