@@ -39,7 +39,8 @@ VOLUME /home/constellation/data
 ENV CONSTELLATION_HOST=0.0.0.0 CONSTELLATION_SHARING=aggregates CONSTELLATION_DATA_DIR=/home/constellation/data
 EXPOSE 8080 9090 50051
 STOPSIGNAL SIGTERM
+# By the same environment: where TLS is on, it is asked by TLS.
 HEALTHCHECK --start-period=300s --interval=10s --timeout=3s \
-    CMD ["/opt/constellation/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/ready', timeout=2)"]
+    CMD ["/opt/constellation/bin/constellation", "health"]
 ENTRYPOINT ["/opt/constellation/bin/constellation"]
 CMD ["serve"]

@@ -28,8 +28,8 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest $(BESIDE)
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
-soak: $(VENV)/.dev  ## the fault and overload tests in their long form
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/api/test_herd.py tests/api/test_overload.py
+soak: $(VENV)/.dev  ## the fault, overload and fuzz tests in their long form
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/api/test_herd.py tests/api/test_overload.py tests/fuzz
 
 soak-histories: $(VENV)/.dev  ## a million histories of syncs; three quarters of an hour
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses 2 tests/client/test_convergence.py

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 _HEAD_END = b"\r\n\r\n"
+_UNAVAILABLE = 503
+_LATER = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -24,6 +26,8 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
+    retry_after_s: int = 0
+    """Of one that was refused until later."""
 
 
 class Load(NamedTuple):
@@ -95,9 +99,11 @@ class Connection(asyncio.Protocol):
         waiting, self._waiting = self._waiting, None
         body = bytes(self._received[self._received.find(_HEAD_END) + len(_HEAD_END) : self._expected])
         status = int(self._received[9:12])
+        later = _LATER.search(self._received) if status == _UNAVAILABLE else None
+        retry_after_s = int(later[1]) if later else 0
         self._received.clear()
         self._expected = 0
-        waiting.set_result(Reply(status, body))
+        waiting.set_result(Reply(status, body, retry_after_s))
 
 
 @asynccontextmanager

@@ -58,6 +58,10 @@ class Server:
         fields = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def waited_s(self) -> float:
+        """Seconds since its start in which its loop could have worked and others had the processor."""
+        return int(Path(f"/proc/{self._child.pid}/schedstat").read_text().split()[1]) / 1e9
+
     def kill(self) -> None:
         """kill -9."""
         self._child.kill()

@@ -124,6 +124,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="address that TVs reach this shard by; auto: host and port", min_length=1, max_length=4_096),
     ] = AUTO
+    public_grpc_port: Annotated[
+        int,
+        Meta(description="gRPC port that TVs reach this shard by, if a proxy has another; 0: same", ge=0, le=65_535),
+    ] = 0
     share: Annotated[
         str,
         Meta(description="which part of the region's free slots a new shard takes, counted from 0", pattern=_SHARE),

@@ -72,6 +72,8 @@ KEEP_ALIVE_S_MAX = 75
 CALLS_MAX = 4_096
 """Of gRPC at once, open streams among them."""
 STREAMS_MAX = 2_048
+STRANGERS_STREAMS_MAX = 64
+"""Of gRPC, of those that ask for no token: whoever watches the health, or reads what is served."""
 STREAM_IDLE_S_MAX = 1_200
 CALLS_END_S_MAX = 1
 """When the port closes, for those that are not answered by then."""
@@ -174,7 +176,7 @@ assert SIMILAR_MAX + PATTERNS_PER_DEVICE_MAX < 1_000
 assert SAMPLED_PER_TURN <= SAMPLE_MAX <= SAMPLE_ROWS_DRAWN
 assert DRAIN_ANNOUNCED_S_MIN + BODY_READ_S_MAX < DRAIN_S_MAX
 assert ACTIVE_WINDOW_S < STREAM_IDLE_S_MAX
-assert IN_FLIGHT_MAX + STREAMS_MAX < CALLS_MAX
+assert IN_FLIGHT_MAX + STREAMS_MAX + STRANGERS_STREAMS_MAX < CALLS_MAX
 # Of a shard that is not loaded. Stretched, a device comes back when it no longer counts as active: the window is the
 # contract's, and a device that is sent away for longer has not synced within it.
 assert NEXT_SYNC_AFTER_S + NEXT_SYNC_WITHIN_S <= ACTIVE_WINDOW_S

@@ -20,6 +20,8 @@ from constellation.identity import ADMIN, CONTENT, DEVICE, METRICS, Allowed, Cal
 OPEN: Allowed = frozenset()
 """No token is needed."""
 ANY: Allowed = frozenset((DEVICE, CONTENT, ADMIN, METRICS))
+OBJECTION = "objection"
+"""In a request's state: the problem that it is refused with once it is known whose it is."""
 
 ACCESS: dict[str, Allowed] = {
     "POST /api/v1/sync": frozenset((DEVICE,)),
@@ -61,13 +63,15 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = cast(HTTPScope, scope)
-        identity = self._service.identity
-        if not (identity.required and _is_open(f"{http['method']} {http['path']}")):
-            try:
-                http["state"]["caller"] = identity.authenticate(http["headers"])
-            except Problem as problem:
-                self._service.metrics.problem(problem.code)
-                return await refusal(http, problem)(scope, receive, send)
+        identity, state = self._service.identity, http["state"]
+        try:
+            if not (identity.required and _is_open(f"{http['method']} {http['path']}")):
+                state["caller"] = identity.authenticate(http["headers"])
+            if OBJECTION in state:
+                raise state[OBJECTION]
+        except Problem as problem:
+            self._service.metrics.problem(problem.code)
+            return await refusal(http, problem)(scope, receive, send)
         await self._app(scope, receive, send)
 
 

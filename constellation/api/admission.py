@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 from http import HTTPStatus
+from typing import Literal
 
 from constellation import limits
 from constellation.errors import Overloaded
@@ -26,6 +27,15 @@ CAPACITY_FIRST_PER_S = 500.0
 """What a shard is taken to serve until it was overloaded once and has shown it."""
 OVERBOOKED = 1.5
 """Times as many refused requests are asked to come again as the shard serves."""
+
+Shed = Literal["no_room", "waited", "deadline", "slow_bodies"]
+SHED: dict[Shed, str] = {
+    "no_room": "too many requests are in flight",
+    "waited": f"it waited more than {limits.QUEUED_S_MAX:g} s for its turn",
+    "deadline": "its deadline passed before its turn came",
+    "slow_bodies": "too much is held of bodies that come slowly",
+}
+"""Why a request is refused that may be served another time -> as it is told."""
 
 _PATHS_VITAL = ("/health", "/metrics")
 _PATH_SYNC = "/api/v1/sync"
@@ -81,6 +91,8 @@ class Admission:
         """Worked since the last sample on what fills the time that requests leave."""
         self.next_sync = next_sync_at(0.0)
         """What a device that is served now is told."""
+        self.shed: dict[str, int] = {why: 0 for why in SHED}
+        """Requests refused since the start."""
         self._served = self._refused = 0
         self._booked_to_s = 0.0
 
@@ -101,9 +113,10 @@ class Admission:
         """One more was; what was refused cost little, and says nothing about how much can be served."""
         self._served += status < HTTPStatus.BAD_REQUEST
 
-    def overloaded(self, why: str) -> Overloaded:
+    def overloaded(self, why: Shed) -> Overloaded:
         """The refusal of one more request, with a place in the timetable."""
-        return Overloaded(why, retry_after_s=self._book())
+        self.shed[why] += 1
+        return Overloaded(SHED[why], retry_after_s=self._book())
 
     def _book(self) -> int:
         """One more is refused; the seconds after which it may come again, by a place in the timetable."""

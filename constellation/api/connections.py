@@ -230,7 +230,7 @@ class Connection(HttpToolsProtocol):
         if service.admission.has_room(classify(asked.method, asked.path, asked.body_bytes)):
             return False
         account = Account(edge.ids.new(), UNTRACED)
-        problem = service.admission.overloaded("too many requests are in flight")
+        problem = service.admission.overloaded("no_room")
         headers, body = edge.refusal(problem, account.request_id, reply_media(asked.headers))
         headers += [*self.server_state.default_headers, (b"x-request-id", account.request_id)]
         head = b"".join(b"%s: %s\r\n" % header for header in headers)

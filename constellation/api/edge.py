@@ -12,6 +12,7 @@ from typing import Any, cast
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 
 from constellation import limits
+from constellation.api.access import OBJECTION
 from constellation.api.accounting import Account, RequestIds
 from constellation.api.admission import Class, classify
 from constellation.api.replies import scope_media
@@ -83,27 +84,36 @@ class Edge:
     def _objection(self, scope: HTTPScope, exchange: "_Exchange", deadline_ms: bytes) -> Problem | None:
         """Why the request is not started, if it is not: the connection has found no room for it, or it comes late."""
         if exchange.refused:
-            return self._service.admission.overloaded("too many requests are in flight")
+            return self._service.admission.overloaded("no_room")
         waited_s = exchange.begun_at - exchange.started_at
         if deadline_ms:
-            if (
-                _DEADLINE.fullmatch(deadline_ms) is None
-                or not limits.DEADLINE_MS_MIN <= int(deadline_ms) <= limits.DEADLINE_MS_MAX
-            ):
-                name, got = "header.X-Request-Deadline-Ms", deadline_ms[:40].decode("latin-1")
-                return InvalidParameter(
-                    f"{name}: got {got}, expected {limits.DEADLINE_MS_MIN} to {limits.DEADLINE_MS_MAX}", path=name
-                )
-            if waited_s * 1e3 >= int(deadline_ms):
-                return self._service.admission.overloaded("its deadline passed before its turn came")
+            if not _is_deadline(deadline_ms):
+                # Whoever is not known hears nothing of what else is wrong.
+                scope["state"][OBJECTION] = _not_a_deadline(deadline_ms)
+            elif waited_s * 1e3 >= int(deadline_ms):
+                return self._service.admission.overloaded("deadline")
         if waited_s > limits.QUEUED_S_MAX and classify(scope["method"], scope["path"], None) is not Class.VITAL:
-            return self._service.admission.overloaded(f"it waited more than {limits.QUEUED_S_MAX:g} s for its turn")
+            return self._service.admission.overloaded("waited")
         return None
 
     async def _refuse(self, scope: HTTPScope, exchange: "_Exchange", problem: Problem) -> None:
         headers, body = self.refusal(problem, exchange.request_id, scope_media(scope))
         await exchange.send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _is_deadline(deadline_ms: bytes) -> bool:
+    return (
+        _DEADLINE.fullmatch(deadline_ms) is not None
+        and limits.DEADLINE_MS_MIN <= int(deadline_ms) <= limits.DEADLINE_MS_MAX
+    )
+
+
+def _not_a_deadline(deadline_ms: bytes) -> Problem:
+    name, got = "header.X-Request-Deadline-Ms", deadline_ms[:40].decode("latin-1")
+    return InvalidParameter(
+        f"{name}: got {got}, expected {limits.DEADLINE_MS_MIN} to {limits.DEADLINE_MS_MAX}", path=name
+    )
 
 
 def is_sync(method: str, path: str) -> bool:
@@ -156,7 +166,7 @@ class _Exchange(Account):
         self.body_bytes += body_bytes
         self._admission.body_bytes += body_bytes
         if self._admission.body_bytes > limits.BODY_BYTES_HELD_MAX:
-            raise self._admission.overloaded("too much is held of bodies that come slowly")
+            raise self._admission.overloaded("slow_bodies")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

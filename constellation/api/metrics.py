@@ -7,7 +7,7 @@ now and falls when a household is forgotten.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, get_args
 
 import prometheus_client
@@ -205,6 +205,9 @@ class _StateCollector(Collector):
         )
         yield self._gauge("loop_lag_seconds", "How late the loop ran the last timer", service.loop_lag_s)
         yield self._gauge("loop_lag_max_seconds", "The largest loop lag since the start", service.loop_lag_s_max)
+        shed, lists = service.admission.shed, service.shard.lists._asdict()
+        yield self._counts("shed", "Requests refused for lack of room or time, by reason", "why", shed)
+        yield self._counts("lists", "Lists for devices: brought up to date, or sought", "how", lists)
         yield from self._storage()
         dropped = CounterMetricFamily(
             "constellation_access_log_dropped", "Access log records lost to a slow output", labels=["shard_id"]
@@ -235,6 +238,12 @@ class _StateCollector(Collector):
         for state in get_args(Circuit):
             circuit.add_metric([self._service.settings.shard_id, state], float(state == measures.circuit))
         yield circuit
+
+    def _counts(self, name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+        family = CounterMetricFamily(f"constellation_{name}", text, labels=["shard_id", label])
+        for value, count in counts.items():
+            family.add_metric([self._service.settings.shard_id, value], count)
+        return family
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         gauge = GaugeMetricFamily(f"constellation_{name}", text, labels=["shard_id"])

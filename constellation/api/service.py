@@ -150,7 +150,7 @@ class Service:
         if refusal is not None:
             raise refusal
         if self.admission.queued > limits.IN_FLIGHT_MAX:
-            raise self.admission.overloaded(f"more than {limits.IN_FLIGHT_MAX} requests are in flight")
+            raise self.admission.overloaded("no_room")
 
     def admit_device(self, device_id: bytes) -> None:
         """Raises `WrongShard` for a device whose slot another shard has, `Moving` while it is on its way there.

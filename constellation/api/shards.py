@@ -152,7 +152,7 @@ async def info(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
             shard_id=settings.shard_id,
             region=settings.region,
             limits=held,
-            grpc_port=int(service.grpc_address.rpartition(":")[2]),
+            grpc_port=settings.public_grpc_port or int(service.grpc_address.rpartition(":")[2]),
             codebook_version=service.codebook.version,
             dictionary_version=newest(),
             dictionaries=list(packaged()),

@@ -24,10 +24,10 @@ WATCH_EVERY_S = 1.0
 
 def run(settings: Settings) -> int:
     """Raises `WrongSetting`."""
-    if settings.database_url != EMBEDDED or settings.public_url != AUTO:
+    if settings.database_url != EMBEDDED or settings.public_url != AUTO or settings.public_grpc_port:
         raise WrongSetting(
             f"--shards {settings.shards}: these share one embedded database and count their ports up; allowed: 1 with "
-            "--database-url or --public-url, and one `constellation serve` for each shard"
+            "--database-url, --public-url or --public-grpc-port, and one `constellation serve` for each shard"
         )
     try:
         return asyncio.run(_run(settings))

@@ -16,6 +16,7 @@ from constellation.config import WrongSetting
 
 COMMANDS = {
     "serve": "run one shard: REST, gRPC and metrics",
+    "health": "ask the shard that has these settings whether it is ready",
     "fleet": "simulate TVs against a URL",
     "demo": "run a shard and a fleet against it, for two minutes",
     "backup": "write what a shard keeps to one file, while it serves",

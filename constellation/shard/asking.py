@@ -24,6 +24,13 @@ class Found(NamedTuple):
     cosines: Cosines
 
 
+class Lists(NamedTuple):
+    """How many since the start, by how they were made for devices that have patterns."""
+
+    renewed: int
+    sought: int
+
+
 class Asking:
     """The questions that a device's patterns ask the index."""
 
@@ -33,6 +40,11 @@ class Asking:
         self._index, self._best_known = tables.index, tables.best_known
         self._prototypes, self._rankings = tables.prototypes, tables.rankings
         self._shares_patterns = settings.shares == "patterns"
+        self._renewed = self._sought = 0
+
+    @property
+    def lists(self) -> Lists:
+        return Lists(self._renewed, self._sought)
 
     def similar(self, device: int, k: int, place: int = 0) -> Rows:
         """min(k, available) rows of other devices and of prototypes; `device` is a row or -1, its cursor is at `place`.
@@ -46,7 +58,11 @@ class Asking:
             best = self._prototypes.best(k)
             return np.concatenate((best, self._best_known.top(k - len(best) if self._shares_patterns else 0)))
         renewed = self._rankings.renewed(place, asked)
-        return self._found(place, asked, k, own) if renewed is None else renewed
+        if renewed is None:
+            self._sought += 1
+            return self._found(place, asked, k, own)
+        self._renewed += 1
+        return renewed
 
     def _found(self, place: int, asked: Asked, k: int, own: int) -> Rows:
         """As `similar`, by a search of the whole index; `own` patterns are the device's."""

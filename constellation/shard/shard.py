@@ -31,7 +31,7 @@ from constellation.model import (
 from constellation.records import Change, Forgotten, Piece, TrendCells
 from constellation.rounding import compact_digest
 from constellation.rounds import FederationResult, Partial
-from constellation.shard.asking import Asking
+from constellation.shard.asking import Asking, Lists
 from constellation.shard.cursors import Listed
 from constellation.shard.devices import BYTES_PER_DEVICE
 from constellation.shard.federating import Federating, Taste
@@ -316,6 +316,11 @@ class Shard:
             prototypes=len(self._prototypes),
             bytes_resident=self._bytes_resident(),
         )
+
+    @property
+    def lists(self) -> Lists:
+        """Of patterns for devices: how many were brought up to date, and how many sought."""
+        return self._asking.lists
 
     def maintain(self) -> bool:
         """One bounded step of background work; True if more is waiting. Changes no answer but for its recall."""

@@ -117,6 +117,16 @@ def test_bad_tokens_hear_the_same_wherever_they_ask(guarded: Guarded) -> None:
     assert all(after[name] == before[name] for name in ("total_devices", "patterns_stored", "content_items"))
 
 
+@pytest.mark.parametrize("wrong", ["soon", "1", "-5", "9" * 9])
+def test_header_that_is_wrong_is_told_to_whoever_is_known_alone(guarded: Guarded, wrong: str) -> None:
+    headers = {"X-Request-Deadline-Ms": wrong}
+    for method, path in [*CLOSED, *ELSEWHERE]:
+        unauthenticated(guarded.client.request(method, path.format(**PLACES), headers=headers | bearer("abc")))
+    for path, token in (("/api/v1/info", guarded.fleet.issue("device")), ("/health", "")):
+        problem = guarded.client.get(path, headers=headers | bearer(token)).json()
+        assert (problem["status"], problem["path"]) == (422, "header.X-Request-Deadline-Ms")
+
+
 def test_refusal_says_no_more_than_the_signature_allows(guarded: Guarded) -> None:
     bad = guarded.fleet.bad()
     details = {what: guarded.call("GET", "/api/v1/info", token).json()["detail"] for what, token in bad.items()}

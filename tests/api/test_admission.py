@@ -65,12 +65,12 @@ def test_who_waits_for_its_own_client_takes_no_place() -> None:
 
 def test_refused_requests_are_asked_to_come_again_one_after_the_other() -> None:
     hand = Hand()
-    waits = [hand.admission.overloaded("").retry_after_s for _ in range(int(10 * CAPACITY_FIRST_PER_S))]
+    waits = [hand.admission.overloaded("no_room").retry_after_s for _ in range(int(10 * CAPACITY_FIRST_PER_S))]
     assert waits == sorted(waits) and waits[0] == 1 and 6 <= waits[-1] <= 8
     hand.now = 20.0
-    assert hand.admission.overloaded("").retry_after_s == 1, "all of them have come"
+    assert hand.admission.overloaded("no_room").retry_after_s == 1, "all of them have come"
     for _ in range(10**6):
-        longest = hand.admission.overloaded("").retry_after_s
+        longest = hand.admission.overloaded("no_room").retry_after_s
     assert longest == limits.RETRY_AFTER_S_MAX + 1
 
 
@@ -100,7 +100,7 @@ def test_refusals_and_a_late_loop_are_full_load() -> None:
     late, refusing = Hand(), Hand()
     for _ in range(1_000):
         late.admission.sample(0.5, 0.1, 0.45)
-        refusing.admission.overloaded("")
+        refusing.admission.overloaded("no_room")
         refusing.admission.sample(0.05, 0.01, 0.0)
     assert late.admission.load > 0.99 and refusing.admission.load > 0.99
 

@@ -83,7 +83,7 @@ class Simulation:
 
     def _refuse(self, device: int) -> None:
         self._work(REFUSAL_S)
-        retry_after_s = self.admission.overloaded("").retry_after_s
+        retry_after_s = self.admission.overloaded("no_room").retry_after_s
         backoff_s = min(60.0, 0.5 * 2 ** min(self.refused[device], 10))
         self.refused[device] += 1
         self._come_later(device, retry_after_s + self.rng.random() * backoff_s)

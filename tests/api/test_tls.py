@@ -2,12 +2,8 @@
 
 import shutil
 import signal
-import socket
-import ssl
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -15,54 +11,10 @@ import pytest
 
 from constellation.client import SyncClient
 from constellation.model import Context
-from tests.api.process import Server, serving, wait_for
+from tests.api.process import wait_for
+from tests.api.secured import Secured
 from tests.identity.authority import Authority
-from tests.identity.fleet import DEVICE_ID, Fleet, bearer
-
-
-class Secured(NamedTuple):
-    """A shard with mutual TLS and keys, and who signs what."""
-
-    server: Server
-    fleet: Fleet
-    folder: Path
-    servers: Authority
-    clients: Authority
-
-    def context(self, clients: Authority | None) -> ssl.SSLContext:
-        """A client's, which trusts the authority of servers, and shows a certificate of the one given."""
-        context = ssl.create_default_context(cafile=str(self.servers.certificate))
-        if clients is not None:
-            context.load_cert_chain(*clients.issue("tv"))
-        return context
-
-    def status(self, clients: Authority | None) -> int | None:
-        """Of a request over a new connection; None if there was none to be had."""
-        try:
-            with httpx.Client(verify=self.context(clients)) as client:
-                return client.get(f"{self.server.url}/health").status_code
-        except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
-            return None
-
-    def shown(self) -> bytes | None:
-        """The certificate that a new handshake gets, by an address without a name."""
-        context = self.context(self.clients)
-        with (
-            socket.create_connection(self.server.address, timeout=10) as connection,
-            context.wrap_socket(connection, server_hostname="127.0.0.1") as secured,
-        ):
-            return secured.getpeercert(True)
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    folder = tmp_path_factory.mktemp("tls")
-    servers, clients, fleet = Authority(folder, "servers"), Authority(folder, "clients"), Fleet(folder)
-    certificate, key = servers.issue("shard")
-    ca = shutil.copy(clients.certificate, folder / "client-ca.pem")
-    files = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca))
-    with serving(*files, *fleet.options) as server:
-        yield Secured(server, fleet, folder, servers, clients)
+from tests.identity.fleet import DEVICE_ID, bearer
 
 
 def test_who_shows_no_certificate_of_the_authority_is_not_heard(secured: Secured, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from constellation import config
+from constellation.api.grpc.sync import SERVICE
 from constellation.cli.serve import check_memory
 from constellation.config import Settings, WorkerSettings
 from constellation.shard import memory_bytes
@@ -115,19 +116,39 @@ def test_shards_start_in_parallel_keep_their_data_and_are_probed(objects: list[d
     _, container = next(pods(objects))
     probes = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert probes == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
+    # The port where nobody has to show a certificate.
+    assert {container[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness", "readiness")} == {
+        "metrics"
+    }
     assert one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert not [each for each in objects if each["kind"] == "HorizontalPodAutoscaler"]
 
 
 def test_every_shard_has_an_address_and_what_is_inside_stays_inside(objects: list[dict[str, Any]]) -> None:
     count = one(objects, "StatefulSet")["spec"]["replicas"]
-    rules = one(objects, "Ingress")["spec"]["rules"]
-    assert {rule["host"] for rule in rules} == {"tv.example", *(f"eu-{i}.tv.example" for i in range(count))}
-    for rule in rules:
-        paths = [path["path"] for path in rule["http"]["paths"]]
-        assert "/api/v1/sync" in paths and not {"/", "/metrics", "/api/v1/sample", "/health"} & set(paths)
-        for path in rule["http"]["paths"]:
-            one(objects, "Service", path["backend"]["service"]["name"])
+    for name, wanted in (("eu", "/api/v1/sync"), ("eu-grpc", f"/{SERVICE}")):
+        rules = one(objects, "Ingress", name)["spec"]["rules"]
+        assert {rule["host"] for rule in rules} == {"tv.example", *(f"eu-{i}.tv.example" for i in range(count))}
+        for rule in rules:
+            paths = [path["path"] for path in rule["http"]["paths"]]
+            assert wanted in paths and not {"/", "/metrics", "/api/v1/sample", "/health"} & set(paths)
+            for path in rule["http"]["paths"]:
+                service = one(objects, "Service", path["backend"]["service"]["name"])
+                assert path["backend"]["service"]["port"]["name"] in {each["name"] for each in service["spec"]["ports"]}
+
+
+def test_ports_lead_where_the_shard_listens(objects: list[dict[str, Any]]) -> None:
+    _, container = next(pods(objects))
+    listens = {each["name"]: each["containerPort"] for each in container["ports"]}
+    settings = Settings()
+    assert listens == {"http": settings.port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}
+    for service in (each for each in objects if each["kind"] == "Service" and each["metadata"]["name"] != "eu-worker"):
+        for port in service["spec"]["ports"]:
+            assert port["port"] == listens[port["targetPort"]], service["metadata"]["name"]
+    allowed = [port["port"] for rule in one(objects, "NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]]
+    assert sorted(allowed) == sorted(listens)
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert told["CONSTELLATION_PUBLIC_GRPC_PORT"] == "443"
 
 
 def test_services_and_policies_select_pods_that_there_are(objects: list[dict[str, Any]]) -> None:

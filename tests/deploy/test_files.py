@@ -40,7 +40,8 @@ def test_dockerfile_copies_what_is_there_pins_its_base_and_does_not_run_as_root(
     assert copied and all((ROOT / source).exists() and source in kept for source in copied)
     assert re.search(r"^ARG PYTHON=python:3\.11\.\d+-slim-bookworm$", text, re.M)
     assert re.findall(r"^USER (\S+)$", text, re.M)[-1] == "10001"
-    assert "HEALTHCHECK" in text and " | " not in re.sub(r"^#.*$", "", text, flags=re.M)
+    assert re.search(r'^HEALTHCHECK .+\\\n    CMD \["/opt/constellation/bin/constellation", "health"\]$', text, re.M)
+    assert " | " not in re.sub(r"^#.*$", "", text, flags=re.M)
     named = {name for name in re.findall(r"(CONSTELLATION_\w+)=", text)}
     assert named <= VARIABLES
 
@@ -69,7 +70,7 @@ def test_shards_of_the_compose_file_share_the_slots_and_nothing_else() -> None:
     shards = {name: each["environment"] for name, each in services().items() if name.startswith("shard-")}
     count = len(shards)
     assert {each["CONSTELLATION_SHARE"] for each in shards.values()} == {f"{i}/{count}" for i in range(count)}
-    for setting in ("SHARD_ID", "DATABASE_URL", "PUBLIC_URL"):
+    for setting in ("SHARD_ID", "DATABASE_URL", "PUBLIC_URL", "PUBLIC_GRPC_PORT"):
         assert len({each[f"CONSTELLATION_{setting}"] for each in shards.values()}) == count
     made = re.search(r"^for database in (.+); do$", (COMPOSE / "primary.sh").read_text(), re.M)
     assert made is not None
@@ -91,11 +92,15 @@ def test_prometheus_scrapes_what_compose_starts() -> None:
 def test_proxy_configuration_is_valid_and_leads_to_every_shard() -> None:
     subprocess.run(["haproxy", "-c", "-f", COMPOSE / "haproxy.cfg"], check=True, timeout=60)
     text = (COMPOSE / "haproxy.cfg").read_text()
+    published = services()["proxy"]["ports"]
+    assert {"127.0.0.1:8080:8080", "127.0.0.1:50051:50051"} <= set(published)
     for name, service in services().items():
         if name.startswith("shard-"):
             port = service["environment"]["CONSTELLATION_PUBLIC_URL"].rpartition(":")[2]
             assert f"frontend {name}\n    bind :{port}\n" in text
-            assert f"127.0.0.1:{port}:{port}" in services()["proxy"]["ports"]
+            grpc_port = service["environment"]["CONSTELLATION_PUBLIC_GRPC_PORT"]
+            assert f"frontend {name}-grpc\n    bind :{grpc_port} proto h2\n" in text
+            assert {f"127.0.0.1:{port}:{port}", f"127.0.0.1:{grpc_port}:{grpc_port}"} <= set(published)
 
 
 @pytest.mark.parametrize("script", sorted(COMPOSE.glob("*.sh")), ids=lambda script: str(script.name))

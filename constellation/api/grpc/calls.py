@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from constellation import limits
 from constellation.api.accounting import Account, RequestIds
+from constellation.api.admission import Class
 from constellation.api.grpc import sync_pb2 as pb
 from constellation.api.grpc.problems import Metadata, message_of, status_of, trailers_of
 from constellation.api.service import Service
@@ -57,10 +58,10 @@ class Calls:
                 try:
                     caller = self._service.identity.authorize(metadata.items(), _ALLOWED)
                     self._service.admit()
-                    message = await _read(context)
+                    message = await self._read(context)
                     account.bytes_in = len(message)
                     account.trace.did("read")
-                    self._check_size(message)
+                    self._admit(message)
                     reply = (await work(message, caller, account)).SerializeToString()
                     account.status, account.bytes_out = 200, len(reply)
                     context.set_trailing_metadata(_with_id((), account.request_id))
@@ -105,7 +106,7 @@ class Calls:
             account.bytes_in = len(message)
             try:
                 self._service.admit()
-                self._check_size(message)
+                self._admit(message)
                 reply, status = pb.StreamReply(reply=await push(message, account)), 200
             except Exception as error:
                 problem = self._refused(error, account)
@@ -153,10 +154,30 @@ class Calls:
             return None
         return None if message is grpc.aio.EOF else message
 
-    def _check_size(self, message: bytes) -> None:
+    async def _read(self, context: Context) -> bytes:
+        """The one message of a call. Raises `Malformed`, also if it does not arrive."""
+        admission = self._service.admission
+        admission.awaiting_client += 1
+        try:
+            async with asyncio.timeout(limits.BODY_READ_S_MAX):
+                message = await context.read()
+        except TimeoutError:
+            raise Malformed(f"message: did not arrive within {limits.BODY_READ_S_MAX} s") from None
+        finally:
+            admission.awaiting_client -= 1
+        if message is grpc.aio.EOF:
+            raise Malformed("message: expected one, got none")
+        assert isinstance(message, bytes)
+        return message
+
+    def _admit(self, message: bytes) -> None:
+        """Raises `TooLarge`, and `Overloaded` where what brings no pattern has to wait."""
         size_max = self._service.settings.max_body_bytes
         if len(message) > size_max:
             raise TooLarge(f"message: {len(message)} bytes, at most {size_max} are read")
+        kind = Class.QUIET if len(message) <= limits.QUIET_BODY_BYTES_MAX else Class.TELLING
+        if not self._service.admission.has_room(kind):
+            raise self._service.admission.overloaded("no_room")
 
     def _refused(self, error: Exception, account: Account) -> Problem:
         """The problem that the caller is told. What nobody expected tells the request id alone, as by REST."""
@@ -166,19 +187,6 @@ class Calls:
             problem = Problem("an unexpected error; the log has it under this request id")
         self._service.metrics.problem(problem.code)
         return problem
-
-
-async def _read(context: Context) -> bytes:
-    """The one message of a call. Raises `Malformed`, also if it does not arrive."""
-    try:
-        async with asyncio.timeout(limits.BODY_READ_S_MAX):
-            message = await context.read()
-    except TimeoutError:
-        raise Malformed(f"message: did not arrive within {limits.BODY_READ_S_MAX} s") from None
-    if message is grpc.aio.EOF:
-        raise Malformed("message: expected one, got none")
-    assert isinstance(message, bytes)
-    return message
 
 
 async def _abort(context: Context, problem: Problem, request_id: bytes) -> NoReturn:

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from constellation import limits
 from constellation.api.grpc.calls import Calls
 from constellation.api.grpc.health import HEALTH, Health
+from constellation.api.grpc.strangers import Places, Reflection
 from constellation.api.grpc.sync import SERVICE, handlers
 from constellation.api.service import Service
 from constellation.config import Settings, WrongSetting
@@ -31,8 +32,10 @@ async def opened(service: Service, held: socket.socket) -> AsyncIterator[Calls]:
     calls = Calls(service)
     server = grpc.aio.server(options=_options(service.settings), maximum_concurrent_rpcs=limits.CALLS_MAX)
     server.add_generic_rpc_handlers((handlers(service, calls),))
-    health_pb2_grpc.add_HealthServicer_to_server(Health(service), server)
-    reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
+    places = Places()
+    health_pb2_grpc.add_HealthServicer_to_server(Health(service, places), server)
+    served = SERVICE, HEALTH, reflection.SERVICE_NAME
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(Reflection(served, places), server)
     address = address_of(held)
     held.close()
     try:

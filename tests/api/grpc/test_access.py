@@ -1,6 +1,5 @@
 """Who may call by gRPC: the tokens and certificates of REST, over a real socket."""
 
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from constellation.api.grpc import sync_pb2 as pb
 from tests.api import bodies
 from tests.api.grpc.tv import Refused, Tv, refused, request
-from tests.api.process import serving
+from tests.api.secured import Secured
 from tests.identity.authority import Authority
 from tests.identity.fleet import DEVICE_ID, Fleet
 
@@ -20,26 +19,20 @@ OTHER_ID = str(uuid.uuid4())
 
 
 class Guarded(NamedTuple):
-    """A shard that asks for tokens and for certificates, and who issues both."""
+    """A TV with a certificate, on a shard that asks for one and for tokens."""
 
-    fleet: Fleet
+    shard: Secured
     tv: Tv
-    address: str
-    authority: bytes
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.shard.fleet
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("grpc")
-    servers, clients, fleet = Authority(folder, "servers"), Authority(folder, "clients"), Fleet(folder)
-    certificate, key = servers.issue("shard")
-    ca = shutil.copy(clients.certificate, folder / "client-ca.pem")
-    files = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca))
-    shown, its_key = clients.issue("tv")
-    authority = servers.certificate.read_bytes()
-    credentials = grpc.ssl_channel_credentials(authority, its_key.read_bytes(), shown.read_bytes())
-    with serving(*files, *fleet.options) as server, grpc.secure_channel(server.grpc, credentials) as channel:
-        yield Guarded(fleet, Tv(channel), server.grpc, authority)
+def guarded(secured: Secured) -> Iterator[Guarded]:
+    with secured.channel(secured.clients) as channel:
+        yield Guarded(secured, Tv(channel))
 
 
 def push(tv: Tv, token: str, device_id: str = DEVICE_ID) -> pb.PushReply | Refused:
@@ -90,12 +83,7 @@ def test_pulls_and_streams_ask_too(guarded: Guarded) -> None:
 
 
 def test_who_shows_no_certificate_is_not_heard(guarded: Guarded, tmp_path: Path) -> None:
-    strangers = Authority(tmp_path, "strangers").issue("tv")
-    files = strangers[1].read_bytes(), strangers[0].read_bytes()
-    for credentials in (
-        grpc.ssl_channel_credentials(guarded.authority),
-        grpc.ssl_channel_credentials(guarded.authority, *files),
-    ):
-        with grpc.secure_channel(guarded.address, credentials) as channel:
+    for clients in (None, Authority(tmp_path, "strangers")):
+        with guarded.shard.channel(clients) as channel:
             answer = push(Tv(channel), guarded.fleet.issue("device"))
             assert isinstance(answer, Refused) and answer.status is grpc.StatusCode.UNAVAILABLE

@@ -1,5 +1,6 @@
 """Every error of the service as a gRPC status, in the states that bring it about."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from constellation import errors, limits
 from constellation.api.grpc.problems import message_of, status_of, trailers_of
@@ -133,6 +135,38 @@ def test_too_much_in_flight_is_refused() -> None:
     run(work)
 
 
+def test_what_brings_no_pattern_is_refused_first() -> None:
+    telling = request(bodies.body(bodies.pattern())).SerializeToString()
+
+    async def work(inside: Inside) -> None:
+        inside.service.in_flight = lambda: limits.IN_FLIGHT_QUIET_MAX
+        assert (await push(inside)).code == "overloaded"
+        assert await inside.push(telling) is grpc.StatusCode.OK
+        stream = inside.stream()
+        await stream.write(request(bodies.body()))
+        assert (await stream.read()).problem.code == "overloaded"
+        await stream.done_writing()
+
+    run(work)
+
+
+def test_call_that_waits_for_its_message_takes_nobody_a_place() -> None:
+    async def work(inside: Inside) -> None:
+        waiting: Any = inside.channel.stream_unary(PUSH)(timeout=20)
+        async with asyncio.timeout(20):
+            while not inside.calls.in_flight:
+                await asyncio.sleep(0)
+        admission = inside.service.admission
+        assert (inside.calls.in_flight, admission.awaiting_client, admission.queued) == (1, 1, 0)
+        waiting.cancel()
+        async with asyncio.timeout(20):
+            while inside.calls.in_flight:
+                await asyncio.sleep(0)
+        assert (admission.awaiting_client, admission.queued) == (0, 0)
+
+    run(work)
+
+
 def test_unexpected_error_tells_the_id_and_logs_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
     def broken(*arguments: Any) -> Any:
         raise RuntimeError("the traceback")
@@ -172,6 +206,24 @@ def test_streams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         again = inside.stream()
         await again.write(request(bodies.body()))
         assert (await again.read()).HasField("reply")
+
+    run(work)
+
+
+def test_streams_that_ask_for_no_token_are_bounded_and_leave_room_for_tvs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STRANGERS_STREAMS_MAX", 1)
+
+    async def work(inside: Inside) -> None:
+        stub = health_pb2_grpc.HealthStub(inside.channel)
+        first = stub.Watch(HealthCheckRequest(), timeout=20)
+        assert (await first.read()).status == HealthCheckResponse.SERVING
+        reflecting = reflection_pb2_grpc.ServerReflectionStub(inside.channel).ServerReflectionInfo(timeout=20)
+        for another in (stub.Watch(HealthCheckRequest(), timeout=20), reflecting):
+            assert (await refusal(another.read())).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await inside.push(EMPTY) is grpc.StatusCode.OK
+        first.cancel()
+        again = stub.Watch(HealthCheckRequest(), timeout=20)
+        assert (await again.read()).status == HealthCheckResponse.SERVING
 
     run(work)
 

@@ -13,6 +13,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ if .Values.tls.secret }}HTTPS{{ else }}HTTP{{ end }}
 {{- end }}
 
+{{/* What the gRPC port speaks, for whoever passes it on. */}}
+{{- define "constellation.grpcProtocol" -}}
+{{ if .Values.tls.secret }}https{{ else }}kubernetes.io/h2c{{ end }}
+{{- end }}
+
 {{- define "constellation.domain" -}}
 {{ required "domain: the name that TVs come to" .Values.domain }}
 {{- end }}
