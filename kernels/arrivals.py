@@ -87,8 +87,9 @@ def came_since(arrivals: Arrivals, row: int, since: int) -> bool:
     """
     low = np.int64(arrivals.arrived[row])
     age = (arrivals.counts[0] - low) & LOW_BITS
-    its_record = arrivals.words[low % arrivals.records.shape[0], ROW] == row
-    return bool(its_record and 0 < age <= arrivals.counts[0] - since)
+    if not 0 < age <= arrivals.counts[0] - since:
+        return False
+    return bool(arrivals.words[low % arrivals.records.shape[0], ROW] == row)
 
 
 @compiled
