@@ -20,8 +20,9 @@ from bench.plan import Plan
 from bench.served import Server, in_memory, serving
 from bench.sync_http import first_posts
 
-SAMPLES_PER_S = 500
+SAMPLES_PER_S = 200
 STOP_S_MAX = 60
+TITLE = "A server while all TVs of its shard are on: python -m bench flames"
 
 
 def main(arguments: list[str]) -> int:
@@ -46,10 +47,13 @@ async def _load(server: Server, filling: list[bytes], tvs: Tvs, rounds: int, fil
     await fill_server(server.url, filling)
     await sync_round([server], [tvs])
     command = ["py-spy", "record", "--function", "--format=flamegraph", f"--rate={SAMPLES_PER_S}"]
-    spy = subprocess.Popen([*command, f"--pid={server.pid}", f"--output={file}"])
+    command += [f"--pid={server.pid}", f"--output={file}"]
+    spy = subprocess.Popen(command)
     try:
         for _ in range(rounds):
             await sync_round([server], [tvs])
     finally:
         spy.send_signal(signal.SIGINT)  # it writes then what it saw
         spy.wait(STOP_S_MAX)
+    # Its title is the command, with paths of this machine.
+    file.write_text(file.read_text().replace(" ".join(command), TITLE))
