@@ -121,10 +121,7 @@ def score(keys: Keys, codes: Codes, inverse: npt.NDArray[np.float32], query: npt
 @compiled
 def unit_of(query: npt.NDArray[np.int8]) -> np.float32:
     """What makes a cosine, in steps of 2^-30, of an inner product with a query (384,) and 1/|code|."""
-    norm = 0.0
-    for j in range(query.shape[0]):
-        norm += np.float64(query[j]) * np.float64(query[j])
-    return np.float32(_COSINE_ONE / np.sqrt(norm))
+    return np.float32(_COSINE_ONE / np.sqrt(np.float64(dot(query, query))))
 
 
 @compiled

@@ -150,6 +150,8 @@ def _above(
         if last and patterns.home[row] > 0 and patterns.owners[row] != device:
             keys[n] = row
             n += 1
+    if n == 0:
+        return keys[:0]
     score(keys[:n], patterns.codes, patterns.inverse, query)
     border = key_of(patterns.codes, patterns.inverse, query, unit_of(query), lowest)
     entered = 0

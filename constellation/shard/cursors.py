@@ -114,7 +114,7 @@ class Cursors:
         self._heads[cursor] = version, _NO_VERSION, trends, listed.trends, listed.parameters
         if known == kernel.NOTHING:
             return _whole(handles)
-        places = np.flatnonzero(kinds)
+        (places,) = kinds.nonzero()
         unchanged = known == kernel.PENDING and not len(places) and not len(gone)
         return News(
             listed=handles,
