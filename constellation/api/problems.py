@@ -94,4 +94,3 @@ def _translate(request: AnyRequest, error: HTTPException) -> Problem:
         case 405:
             return MethodNotAllowed(f"{request.scope['method']} is not possible here")
     return Malformed(error.detail)
-
