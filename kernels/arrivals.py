@@ -88,7 +88,7 @@ def came_since(arrivals: Arrivals, row: int, since: int) -> bool:
     low = np.int64(arrivals.arrived[row])
     age = (arrivals.counts[0] - low) & LOW_BITS
     lately = 0 < age <= arrivals.counts[0] - since
-    return lately and arrivals.words[low % arrivals.records.shape[0], ROW] == row
+    return bool(lately and arrivals.words[low % arrivals.records.shape[0], ROW] == row)
 
 
 @compiled

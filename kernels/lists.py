@@ -127,13 +127,13 @@ def unit_of(query: npt.NDArray[np.int8]) -> np.float32:
 @compiled
 def key_of(
     codes: Codes, inverse: npt.NDArray[np.float32], query: npt.NDArray[np.int8], unit: np.float32, row: int
-) -> int:
+) -> np.int64:
     """The exact key of one row."""
-    return (np.int64(np.float32(dot(query, codes[row])) * inverse[row] * unit) << 32) | np.int64(row)
+    return np.int64(np.int64(np.float32(dot(query, codes[row])) * inverse[row] * unit) << 32 | row)
 
 
 @compiled
-def cosine_of(key: int) -> np.float32:
+def cosine_of(key: int | np.int64) -> np.float32:
     """The cosine of an exact key."""
     return np.float32(np.float32(key >> 32) / np.float32(_COSINE_ONE))
 
