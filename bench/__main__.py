@@ -1,6 +1,6 @@
 """`python -m bench`: asks the questions, prints a table for each, and saves all of them as JSON, Markdown and plots.
 
-`gate`, `ab`, `peers`, `soak` and `scale` are commands of their own; they say more with `--help`.
+`gate`, `ab`, `peers`, `soak`, `scale` and `flames` are commands of their own; they say more with `--help`.
 """
 
 import argparse
@@ -23,6 +23,7 @@ COMMANDS = {
     "peers": ("bench.peers.run", "what others would build, on the same data"),
     "soak": ("bench.soak", "half an hour of syncs: is everything flat?"),
     "scale": ("bench.scale", "a shard of millions"),
+    "flames": ("bench.flames", "where a server's time goes, as a flame graph"),
 }
 """Name -> its module, what it is for."""
 FULL_PATTERNS = 1_000_000

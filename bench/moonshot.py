@@ -142,12 +142,12 @@ def _measure(plan: Plan, part: Part, count: int, shards: int) -> Cost:
 async def _load(servers: list[Server], filling: list[list[bytes]], tvs: list[Tvs]) -> Cost:
     async with asyncio.TaskGroup() as group:
         for server, posts in zip(servers, filling, strict=True):
-            group.create_task(_fill(server.url, posts))
-    await _round(servers, tvs)
+            group.create_task(fill_server(server.url, posts))
+    await sync_round(servers, tvs)
     for some in tvs:
         some.whole = 0
     began = [server.cpu_s() for server in servers], time.process_time(), time.perf_counter()
-    syncs = sum([await _round(servers, tvs) for _ in range(ROUNDS)])
+    syncs = sum([await sync_round(servers, tvs) for _ in range(ROUNDS)])
     return Cost(
         syncs=syncs,
         servers_cpu_s=sum(server.cpu_s() for server in servers) - sum(began[0]),
@@ -157,12 +157,12 @@ async def _load(servers: list[Server], filling: list[list[bytes]], tvs: list[Tvs
     )
 
 
-async def _fill(url: str, posts: list[bytes]) -> None:
+async def fill_server(url: str, posts: list[bytes]) -> None:
     async with connected(url, CONNECTIONS) as connections:
         await fill(connections, posts)
 
 
-async def _round(servers: list[Server], tvs: list[Tvs]) -> int:
+async def sync_round(servers: list[Server], tvs: list[Tvs]) -> int:
     """Every TV syncs once; how many did."""
     async with asyncio.TaskGroup() as group:
         done = [group.create_task(_sync_all(server.url, some)) for server, some in zip(servers, tvs, strict=True)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.compiled import compiled
+from kernels.compiled import compiled, inlined
 from kernels.lists import border
 from kernels.pages import lazy_zeros
 from kernels.prefetch import LINE_BYTES, prefetch
@@ -79,7 +79,7 @@ def note(arrivals: Arrivals, row: int, sketch: Sketch) -> None:
     arrivals.counts[0] = number + 1
 
 
-@compiled
+@inlined
 def came_since(arrivals: Arrivals, row: int, since: int) -> bool:
     """Did the row come under this number, which is still in the ring, or a later one?
 
@@ -87,8 +87,8 @@ def came_since(arrivals: Arrivals, row: int, since: int) -> bool:
     """
     low = np.int64(arrivals.arrived[row])
     age = (arrivals.counts[0] - low) & LOW_BITS
-    its_record = arrivals.words[low % arrivals.records.shape[0], ROW] == row
-    return bool(its_record and 0 < age <= arrivals.counts[0] - since)
+    lately = 0 < age <= arrivals.counts[0] - since
+    return bool(lately and arrivals.words[low % arrivals.records.shape[0], ROW] == row)
 
 
 @compiled

@@ -110,20 +110,30 @@ def score(keys: Keys, codes: Codes, inverse: npt.NDArray[np.float32], query: npt
     that is in the cache."""
     flat = codes.reshape(-1)
     width = codes.shape[1]
-    norm = 0.0
-    for j in range(width):
-        norm += np.float64(query[j]) * np.float64(query[j])
-    unit = np.float32(_COSINE_ONE / np.sqrt(norm))
+    unit = unit_of(query)
     for i in range(keys.shape[0]):
         ahead = (keys[min(i + _AHEAD, keys.shape[0] - 1)] & LOW) * width
         for line in range(0, width, LINE_BYTES):
             prefetch(flat, ahead + line)
-        row = keys[i] & LOW
-        keys[i] = (np.int64(np.float32(dot(query, codes[row])) * inverse[row] * unit) << 32) | row
+        keys[i] = key_of(codes, inverse, query, unit, keys[i] & LOW)
 
 
 @compiled
-def cosine_of(key: int) -> np.float32:
+def unit_of(query: npt.NDArray[np.int8]) -> np.float32:
+    """What makes a cosine, in steps of 2^-30, of an inner product with a query (384,) and 1/|code|."""
+    return np.float32(_COSINE_ONE / np.sqrt(np.float64(dot(query, query))))
+
+
+@compiled
+def key_of(
+    codes: Codes, inverse: npt.NDArray[np.float32], query: npt.NDArray[np.int8], unit: np.float32, row: int
+) -> np.int64:
+    """The exact key of one row."""
+    return np.int64(np.int64(np.float32(dot(query, codes[row])) * inverse[row] * unit) << 32 | row)
+
+
+@compiled
+def cosine_of(key: int | np.int64) -> np.float32:
     """The cosine of an exact key."""
     return np.float32(np.float32(key >> 32) / np.float32(_COSINE_ONE))
 

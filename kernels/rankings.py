@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kernels.arrivals import ROW, Arrivals, came_since, likely
 from kernels.compiled import compiled
-from kernels.lists import Codes, Keys, Rows, cosine_of, score
+from kernels.lists import LOW, Codes, Keys, Rows, cosine_of, key_of, score, unit_of
 from kernels.scan import cosines
 
 RESERVE = 12
@@ -75,7 +75,7 @@ def renew(
     kept (F,) int32 holds for each interest its rows, then its prototypes, row -1 - number each; sizes (2, m) how many
     these are. Both are made true for now. None, and nothing is changed, if the rankings do not tell: too little is left
     of one, or so much is new that some of it may have been overlooked.
-    Costs 6 us, 40 ns a row kept, and what `arrivals.likely` takes. Twin: `renew`.
+    Costs 6 us, a few ns a row kept, 40 if anything enters, and what `arrivals.likely` takes. Twin: `renew`.
     """
     m = asked.parts.shape[0]
     k = asked.parts.sum()
@@ -83,25 +83,24 @@ def renew(
     taken = np.empty(k, np.int32)
     found_at = np.full(_PLACES, -1, np.int16)
     count, begin, end = 0, 0, 0
-    heaviest = np.empty(0, np.int64)
+    heaviest = taken[:0]
     sizes_now = sizes.copy()
     for i in range(m):
         part = asked.parts[i]
         after = begin + sizes[0, i]
         told = kept[after : after + sizes[1, i]]
-        keys, sure = _ranked(patterns, arrivals, asked, i, kept[begin:after], since)
+        rows, sure = _ranked(patterns, arrivals, asked, i, kept[begin:after], since)
         begin = after + sizes[1, i]
         depth = RESERVE + (k if i == 0 else part)
-        if not sure or keys.shape[0] < part:
+        if not sure or rows.shape[0] < part:
             return taken[:0]
-        keys = keys[:depth]
-        count = _take(patterns, prototypes, asked, i, keys, told, part, taken, count, found_at)
+        rows = rows[:depth]
+        count = _take(patterns, prototypes, asked, i, rows, told, part, taken, count, found_at)
         if i == 0:
-            heaviest = keys
-        sizes_now[0, i] = keys.shape[0]
-        for j in range(keys.shape[0]):
-            renewed[end + j] = np.int32(keys[j] & 0x7FFFFFFF)
-        end += keys.shape[0]
+            heaviest = rows
+        sizes_now[0, i] = rows.shape[0]
+        renewed[end : end + rows.shape[0]] = rows
+        end += rows.shape[0]
         renewed[end : end + told.shape[0]] = told
         end += told.shape[0]
     if count < k:
@@ -116,35 +115,66 @@ def renew(
 
 
 @compiled
-def _ranked(patterns: Patterns, arrivals: Arrivals, asked: Asked, i: int, kept: Rows, since: int) -> tuple[Keys, bool]:
-    """Exact keys of what interest i finds now, best first; and whether nothing can have been overlooked."""
+def _ranked(patterns: Patterns, arrivals: Arrivals, asked: Asked, i: int, kept: Rows, since: int) -> tuple[Rows, bool]:
+    """What interest i finds now, best first; and whether nothing can have been overlooked.
+
+    What is left of a ranking is in order: nothing of it but the last row is scored unless something enters.
+    """
     query = asked.queries[i]
-    fresh = likely(arrivals, asked.sketches[i], since, SEEN, SCORED)
-    keys = np.empty(kept.shape[0] + fresh.shape[0], np.int64)
+    rows = np.empty(kept.shape[0], np.int32)
     n = 0
     for j in range(kept.shape[0]):
         if patterns.home[kept[j]] > 0 and not came_since(arrivals, kept[j], since):
-            keys[n] = kept[j]
+            rows[n] = kept[j]
             n += 1
     if n == 0:
-        return keys[:0], asked.parts[i] == 0
-    old = n
+        return rows[:0], asked.parts[i] == 0
+    fresh = likely(arrivals, asked.sketches[i], since, SEEN, SCORED)
+    keys = _above(patterns, arrivals, fresh, asked.device, query, rows[n - 1])
+    sure = fresh.shape[0] < SCORED or 2 * keys.shape[0] <= SCORED
+    return (_merged(patterns, query, rows[:n], keys) if keys.shape[0] else rows[:n]), sure
+
+
+@compiled
+def _above(
+    patterns: Patterns, arrivals: Arrivals, fresh: Indices, device: int, query: npt.NDArray[np.int8], lowest: int
+) -> Keys:
+    """Exact keys of those arrivals in the slots `fresh` (m,) that others may have and that are more similar to a query
+    than row `lowest`."""
+    keys = np.empty(fresh.shape[0], np.int64)
     capacity = arrivals.records.shape[0]
+    n = 0
     for j in range(fresh.shape[0]):
         row = arrivals.words[fresh[j], ROW]
         last = arrivals.arrived[row] % capacity == fresh[j]
-        if last and patterns.home[row] > 0 and patterns.owners[row] != asked.device:
+        if last and patterns.home[row] > 0 and patterns.owners[row] != device:
             keys[n] = row
             n += 1
+    if n == 0:
+        return keys[:0]
     score(keys[:n], patterns.codes, patterns.inverse, query)
-    lowest = keys[:old].min()
-    entered = old
-    for j in range(old, n):
-        if keys[j] > lowest:
+    border = key_of(patterns.codes, patterns.inverse, query, unit_of(query), lowest)
+    entered = 0
+    for j in range(n):
+        if keys[j] > border:
             keys[entered] = keys[j]
             entered += 1
-    ranked = np.sort(keys[:entered])[::-1]
-    return ranked, fresh.shape[0] < SCORED or 2 * (entered - old) <= SCORED
+    return keys[:entered]
+
+
+@compiled
+def _merged(patterns: Patterns, query: npt.NDArray[np.int8], rows: Rows, entered: Keys) -> Rows:
+    """Rows (n,) and those of the keys that entered (m,), best first."""
+    n = rows.shape[0]
+    keys = np.empty(n + entered.shape[0], np.int64)
+    keys[:n] = rows
+    score(keys[:n], patterns.codes, patterns.inverse, query)
+    keys[n:] = entered
+    keys.sort()
+    merged = np.empty(keys.shape[0], np.int32)
+    for j in range(keys.shape[0]):
+        merged[j] = np.int32(keys[keys.shape[0] - 1 - j] & LOW)
+    return merged
 
 
 @compiled
@@ -153,32 +183,30 @@ def _take(
     prototypes: Prototypes,
     asked: Asked,
     i: int,
-    keys: Keys,
+    rows: Rows,
     told: Rows,
     part: int,
     taken: Rows,
     count: int,
     found_at: npt.NDArray[np.int16],
 ) -> int:
-    """Add the best `part` of keys and of prototypes `told`, of which no more than their share, to what was taken (k,).
+    """Add the best `part` of rows and of prototypes `told`, of which no more than their share, to what was taken (k,).
 
     Each once, until all places are taken; how many are. Of equal cosines a pattern comes before a prototype.
     """
     allowed = min(told.shape[0], part // PROTOTYPE_SHARE)
+    query = asked.queries[i]
     near = cosines(
-        prototypes.codes,
-        prototypes.inverse,
-        prototypes.place_of[-1 - told[:allowed]],
-        asked.queries[i],
-        asked.inverse[i],
+        prototypes.codes, prototypes.inverse, prototypes.place_of[-1 - told[:allowed]], query, asked.inverse[i]
     )
+    unit = unit_of(query)
     a, b = 0, 0
     while a + b < part and count < taken.shape[0]:
-        if b < allowed and near[b] > cosine_of(keys[a]):
+        row = rows[a]
+        if b < allowed and near[b] > cosine_of(key_of(patterns.codes, patterns.inverse, query, unit, row)):
             row = told[b]
             b += 1
         else:
-            row = np.int32(keys[a] & 0x7FFFFFFF)
             a += 1
         place = (np.int64(row) * 0x9E3779B1 >> 16) & (_PLACES - 1)
         while found_at[place] >= 0 and taken[found_at[place]] != row:

@@ -11,7 +11,7 @@ from typing import cast
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from constellation.api.problems import refusal
+from constellation.api.problems import told
 from constellation.api.replies import AnyRequest
 from constellation.api.service import Service
 from constellation.errors import Problem
@@ -70,8 +70,7 @@ class Gate:
             if OBJECTION in state:
                 raise state[OBJECTION]
         except Problem as problem:
-            self._service.metrics.problem(problem.code)
-            return await refusal(http, problem)(scope, receive, send)
+            return await told(self._service, http, problem)(scope, receive, send)
         await self._app(scope, receive, send)
 
 
@@ -80,9 +79,9 @@ def _is_open(call: str) -> bool:
     return call in _OPEN_CALLS or call.startswith(_OPEN_BELOW)
 
 
-def caller_of(request: AnyRequest) -> Caller:
+def caller_of(scope: HTTPScope) -> Caller:
     """Whom the gate let in; not for open calls."""
-    caller: Caller = request.scope["state"]["caller"]
+    caller: Caller = scope["state"]["caller"]
     return caller
 
 
@@ -93,7 +92,7 @@ def authorizer(allowed: dict[tuple[str, str], Allowed]) -> Callable[[AnyRequest]
         scope = request.scope
         needed = allowed[scope["path_template"], scope["method"]]
         if needed is not OPEN:
-            caller_of(request).require(needed)
+            caller_of(scope).require(needed)
 
     return authorize
 

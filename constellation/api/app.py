@@ -2,6 +2,7 @@
 
 from litestar import Litestar, get
 from litestar.di import NamedDependency, Provide
+from litestar.types import ASGIApp
 
 from constellation.api import access, codebooks, content, devices, dictionaries, health, openapi, shards, sync, trending
 from constellation.api.edge import Edge
@@ -12,6 +13,7 @@ from constellation.api.page import stream
 from constellation.api.problems import exception_handlers
 from constellation.api.replies import Reply
 from constellation.api.service import Service
+from constellation.api.shortcut import Shortcut
 from constellation.identity import Allowed
 
 HANDLERS = (
@@ -54,15 +56,19 @@ async def metrics(service: NamedDependency[Service]) -> Reply:
 
 def create_app(service: Service) -> Edge:
     """The application of the API port."""
-    return _create(service, *HANDLERS, metrics)
+    return _around(Shortcut(_create(service, *HANDLERS, metrics), service), service)
 
 
 def create_metrics_app(service: Service) -> Edge:
     """The application of the metrics port: one page, readiness for who has no certificate, and the same errors."""
-    return _create(service, metrics, health.live, health.ready)
+    return _around(_create(service, metrics, health.live, health.ready), service)
 
 
-def _create(service: Service, *handlers: object) -> Edge:
+def _around(app: ASGIApp, service: Service) -> Edge:
+    return Edge(access.Gate(app, service), service)
+
+
+def _create(service: Service, *handlers: object) -> Litestar:
     allowed: dict[tuple[str, str], Allowed] = {}
     app = Litestar(
         route_handlers=handlers,  # type: ignore[arg-type]
@@ -76,4 +82,4 @@ def _create(service: Service, *handlers: object) -> Edge:
     )
     allowed |= access.permissions(app.routes)
     app.state["document"] = openapi.build(app, service.identity.required)
-    return Edge(access.Gate(app, service), service)
+    return app

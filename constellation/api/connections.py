@@ -156,6 +156,9 @@ class Connection(HttpToolsProtocol):
         if self._connections.service.admission.crowded and not self._has_room():
             self.scope["state"]["refused"] = True
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD" and not self.cycle.waiting_for_100_continue:
+            # To these a head alone is written, or something before it.
+            self.cycle.transport = cast(asyncio.Transport, Outgoing(self.transport))
 
     def on_body(self, body: bytes) -> None:
         self._overhead_bytes -= len(body)
@@ -241,6 +244,35 @@ class Connection(HttpToolsProtocol):
         account.status, account.bytes_in, account.bytes_out = problem.status, asked.body_bytes, len(body)
         account.close(service, asked.method, asked.path, "", is_sync(asked.method, asked.path))
         return True
+
+
+class Outgoing:
+    """What one reply is written to: its head waits for what follows, so that both are one packet and one system call.
+
+    uvicorn writes a head, then the body in one piece or several, of which the first may be empty.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        """Empty once it was sent."""
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class Asked(NamedTuple):

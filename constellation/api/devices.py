@@ -29,7 +29,7 @@ from constellation.identity import ADMIN
 )
 async def forget_device(request: AnyRequest, service: NamedDependency[Service], device_id: FromPath[str]) -> None:
     name = parameters.read_uuid(device_id, "path.device_id")
-    caller = caller_of(request)
+    caller = caller_of(request.scope)
     if ADMIN not in caller.scopes:
         caller.require_device(name)
     service.admit()

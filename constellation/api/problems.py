@@ -6,8 +6,8 @@ goes to the log under that id.
 
 import logging
 from collections.abc import Mapping
+from typing import cast
 
-from litestar import Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap, HTTPScope
 
@@ -30,32 +30,38 @@ _log = logging.getLogger(__name__)
 
 
 def exception_handlers(service: Service) -> ExceptionHandlersMap:
-    """The handlers to install; each refusal is counted by its code."""
+    """The handlers to install."""
 
-    def on_problem(request: AnyRequest, problem: Problem) -> Response[bytes]:
-        service.metrics.problem(problem.code)
-        return _respond(request, problem, _headers(request.scope, problem))
-
-    def on_framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    def on_framework(request: AnyRequest, error: HTTPException) -> Reply:
         problem = _translate(request, error)
         service.metrics.problem(problem.code)
         # A 405 says which methods there are (RFC 9110, section 15.5.6).
-        return _respond(request, problem, {name.title(): value for name, value in (error.headers or {}).items()})
+        return _refusal(request.scope, problem, {name.title(): value for name, value in (error.headers or {}).items()})
 
-    def on_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
-        service.metrics.problem(Problem.code)
-        account: Account = request.scope["state"]["account"]
-        _log.error("unexpected error", exc_info=error, extra=account.told(service))
-        return _respond(request, Problem("an unexpected error; the log has it under this request id"), {})
+    def on_error(request: AnyRequest, error: Exception) -> Reply:
+        return told(service, request.scope, error)
 
-    return {Problem: on_problem, HTTPException: on_framework, Exception: on_unexpected}
+    # The framework's type asks for its own responses, of which it uses one method.
+    return cast(ExceptionHandlersMap, {HTTPException: on_framework, Exception: on_error})
 
 
-def refusal(scope: HTTPScope, problem: Problem) -> Reply:
-    """The same outside of the framework, before a request is routed."""
+def told(service: Service, scope: HTTPScope, error: Exception) -> Reply:
+    """The reply to an error; each refusal is counted by its code."""
+    problem = error if isinstance(error, Problem) else _unexpected(service, scope, error)
+    service.metrics.problem(problem.code)
+    return _refusal(scope, problem, _headers(scope, problem))
+
+
+def _unexpected(service: Service, scope: HTTPScope, error: Exception) -> Problem:
+    account: Account = scope["state"]["account"]
+    _log.error("unexpected error", exc_info=error, extra=account.told(service))
+    return Problem("an unexpected error; the log has it under this request id")
+
+
+def _refusal(scope: HTTPScope, problem: Problem, headers: Mapping[str, str]) -> Reply:
     media = scope_media(scope)
     body = encode_problem(problem, scope["state"]["request_id"], media)
-    return Reply(body, CONTENT_TYPES[media], {"Vary": "Accept", **_headers(scope, problem)}, problem.status)
+    return Reply(body, CONTENT_TYPES[media], {"Vary": "Accept", **headers}, problem.status)
 
 
 def _headers(scope: HTTPScope, problem: Problem) -> dict[str, str]:
@@ -88,13 +94,3 @@ def _translate(request: AnyRequest, error: HTTPException) -> Problem:
         case 405:
             return MethodNotAllowed(f"{request.scope['method']} is not possible here")
     return Malformed(error.detail)
-
-
-def _respond(request: AnyRequest, problem: Problem, headers: Mapping[str, str]) -> Response[bytes]:
-    media = scope_media(request.scope)
-    return Response(
-        encode_problem(problem, request.scope["state"]["request_id"], media),
-        status_code=problem.status,
-        media_type=CONTENT_TYPES[media],
-        headers={"Vary": "Accept", **headers},
-    )

@@ -34,6 +34,10 @@ class Reply:
         made._headers = _encoded(headers)
         return made
 
+    def to_asgi_response(self, *_: object, **__: object) -> "Reply":
+        """What the framework asks the reply to an error for."""
+        return self
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         await send({"type": "http.response.body", "body": self._body, "more_body": False})

@@ -3,6 +3,7 @@
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
+from litestar.types import HTTPScope, Receive
 
 from constellation import limits
 from constellation.api import parameters
@@ -71,15 +72,20 @@ class Version(msgspec.Struct):
     ),
 )
 async def sync(request: AnyRequest, service: NamedDependency[Service]) -> Reply:
+    return await answered(service, request.scope, request.receive)
+
+
+async def answered(service: Service, scope: HTTPScope, receive: Receive) -> Reply:
+    """The reply to a sync, whether it came through the framework or past it (`api.shortcut`)."""
     service.admit()
-    headers = dict(request.scope["headers"])
+    headers = dict(scope["headers"])
     form = read_form(headers)
-    options = parameters.sync_options(request.scope["query_string"], form.reply_media)
-    body = await read_body(request.receive, headers, form, service.settings)
-    account: Account = request.scope["state"]["account"]
+    options = parameters.sync_options(scope["query_string"], form.reply_media)
+    body = await read_body(receive, headers, form, service.settings)
+    account: Account = scope["state"]["account"]
     account.trace.did("read")
     asked = decode_sync(body.content, form.media)
-    caller_of(request).require_device(asked.device_id)
+    caller_of(scope).require_device(asked.device_id)
     _check_device(headers.get(b"x-device-id"), asked.device_id)
 
     def encode(answer: Answer, applied: Applied) -> Reply:

@@ -21,8 +21,8 @@ from constellation.shard.recent import BYTES_PER_PLACE, Recent
 from kernels import cursors as kernel
 from kernels.cursors import SLOTS
 
-BYTES_PER_CURSOR = (4 + 2) * SLOTS + 5 * 8 + 4 + BYTES_PER_PLACE
-"""1,252: the rows of both lists and how they were, their versions and trends, the parameters, the device."""
+BYTES_PER_CURSOR = (4 + 2) * SLOTS + 6 * 8 + 4 + BYTES_PER_PLACE
+"""1,260: the rows of both lists and how they were, their versions and trends, the parameters, a digest, the device."""
 BYTES_PER_DEVICE = 4
 
 _NO_VERSION = -1
@@ -56,7 +56,7 @@ _PENDING = _Head._fields.index("pending")
 
 class News(NamedTuple):
     """What of it the device lacks: places (m,) among the rows and `model.Answer`'s columns of these. `trends`: also the
-    trends? listed (n,) are the handles of all rows."""
+    trends? listed (n,) are the handles of all rows. `digest` is that of the rows, if it is known already."""
 
     listed: npt.NDArray[np.uint8]
     places: npt.NDArray[np.int64]
@@ -66,6 +66,7 @@ class News(NamedTuple):
     removed: Ids
     reset: bool
     trends: bool
+    digest: str = ""
 
     def __bool__(self) -> bool:
         return self.reset or self.trends or bool(len(self.places) or len(self.gone))
@@ -86,6 +87,7 @@ class Cursors:
         self._words = memory.column(1 + count, np.uint32, SLOTS)
         self._sent = memory.column(1 + count, np.uint16, SLOTS)
         self._heads = memory.column(1 + count, np.int64, len(_Head._fields))
+        self._digests = memory.column(1 + count, np.uint64)  # of the pending lists
 
     @property
     def high(self) -> int:
@@ -112,7 +114,8 @@ class Cursors:
         self._heads[cursor] = version, _NO_VERSION, trends, listed.trends, listed.parameters
         if known == kernel.NOTHING:
             return _whole(handles)
-        places = np.flatnonzero(kinds)
+        (places,) = kinds.nonzero()
+        unchanged = known == kernel.PENDING and not len(places) and not len(gone)
         return News(
             listed=handles,
             places=places,
@@ -122,12 +125,14 @@ class Cursors:
             removed=removed.view(np.uint8),
             reset=False,
             trends=trends != listed.trends,
+            digest=f"{int(self._digests[cursor]):016x}" if unchanged else "",
         )
 
-    def sent(self, cursor: int, version: int) -> None:
-        """What `tell` told the device last goes out under this version."""
+    def sent(self, cursor: int, version: int, digest: str) -> None:
+        """What `tell` told the device last goes out under this version, and this is the digest of the whole list."""
         if cursor != _NOBODYS:
             self._heads[cursor, _PENDING] = version
+            self._digests[cursor] = int(digest, 16)
 
     def forget(self, device: int) -> None:
         """Nothing is known of the device any more."""

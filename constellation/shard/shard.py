@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Generator, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from constellation.codebook import Codebook, default_codebook
 from constellation.config import Settings
@@ -23,6 +24,7 @@ from constellation.model import (
     Codes,
     ContentItem,
     Delta,
+    Rows,
     ShardStats,
     SyncOptions,
     SyncRequest,
@@ -155,16 +157,16 @@ class Shard:
         news = self._cursors.tell(cursor, listed, local_version)
         if news and local_version == self._version:
             self._version += 1  # the device has another list under this one
-        self._cursors.sent(cursor, self._version)
+        digest = news.digest or self._digest(rows, news.listed if compact else None)
+        self._cursors.sent(cursor, self._version, digest)
         told = rows[news.places]
         similar = self._patterns.gather(told)
         backing = self._prototypes.put_into(similar, told)
-        facts = self._prototypes.put_facts(self._patterns.facts(rows), rows)
         return Answer(
             similar=similar,
             trending=self._trends.top(options.trending) if news.trends else None,
             global_version=self._version,
-            digest=compact_digest(news.listed, *facts[1:]) if compact else answer_digest(*facts),
+            digest=digest,
             reset=news.reset,
             handles=news.handles,
             whole=news.whole,
@@ -173,6 +175,11 @@ class Shard:
             prototypes=backing,
             quantised=quantising.of(told, similar.codes) if quantising else None,
         )
+
+    def _digest(self, rows: Rows, handles: npt.NDArray[np.uint8] | None) -> str:
+        """Of a list of rows (n,), that goes by handles (n,) if there are any."""
+        facts = self._prototypes.put_facts(self._patterns.facts(rows), rows)
+        return answer_digest(*facts) if handles is None else compact_digest(handles, *facts[1:])
 
     def trending(self, limit: int, now: float, region: str | None = None) -> list[Trend]:
         """The best items of a region, "global" for all, by default the shard's own; none of one that is not known."""

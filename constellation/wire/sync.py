@@ -133,6 +133,8 @@ def encode_sync(answer: Answer, applied: Applied, next_sync: NextSync, media: Me
 
 
 def _write_similar(answer: Answer, media: Media, form: EmbeddingFormat) -> list[WrittenPattern]:
+    if not len(answer.similar):  # most answers tell no pattern
+        return []
     similar = list[WrittenPattern](write_patterns(answer.similar, media, form, _SimilarPattern))
     for place, backing in answer.prototypes.items():
         similar[place] = _SimilarPrototype(*astuple(similar[place])[:FIELDS_LEN], **backing._asdict())

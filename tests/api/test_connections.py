@@ -243,6 +243,26 @@ def test_refused_for_want_of_room_is_told_like_any_problem(pieces: int, accept: 
     run(test)
 
 
+def test_a_reply_is_written_in_one_piece_but_for_what_must_come_before_it() -> None:
+    async def test(served: Served) -> None:
+        streams = await served.connect()
+        for _ in range(2):
+            streams[1].write(GOOD)
+            piece = await streams[0].read(1 << 16)
+            head, _, body = piece.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200") and json.loads(body)["accepted"]
+        streams[1].write(GOOD.replace(b"Host: x", b"Host: x\r\nExpect: 100-continue"))
+        assert await streams[0].readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert (await answer(streams))[0] == 200
+        streams[1].write(whole(path=SYNC, method="HEAD"))
+        head = await streams[0].readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 405") and b"content-length" in head
+        streams[1].write(GOOD)
+        assert (await answer(streams))[0] == 200, "no body came after the head before"
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     "asked",
     [
