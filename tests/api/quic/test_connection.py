@@ -17,7 +17,7 @@ from aioquic.h3.connection import ErrorCode
 from aioquic.quic.packet import QuicErrorCode
 
 from constellation import limits
-from constellation.api.connections import Patience
+from constellation.api.connections import PATIENCE, Patience
 from constellation.api.quic import door
 from constellation.api.quic.connection import Connection
 from constellation.identity import Tls
@@ -26,7 +26,7 @@ from tests.api.direct import Direct
 from tests.api.quic.client import SYNC, TEST_S_MAX, Client, connected
 from tests.identity.authority import Authority
 
-PATIENCE = Patience(head_s=1.0, message_s=1.5, reply_s=1.5, look_every_s=0.02)
+IMPATIENT = Patience(head_s=1.0, message_s=1.5, reply_s=1.5, look_every_s=0.02)
 CONNECTIONS_MAX = 3
 JSON = {"content-type": "application/json"}
 GOOD = msgspec.json.encode(bodies.body(bodies.pattern()))
@@ -61,21 +61,21 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Served]:
+async def serving(folder: Path, patience: Patience) -> AsyncIterator[Served]:
     direct = Direct()
     direct.close()
     authority = Authority(folder, "servers")
     direct.service.tls = Tls(authority.issue("shard"))
     held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     held.bind(("127.0.0.1", 0))
-    async with door.opened(direct.service, held, direct.app, lambda: [], CONNECTIONS_MAX, PATIENCE) as opened:
+    async with door.opened(direct.service, held, direct.app, lambda: [], CONNECTIONS_MAX, patience) as opened:
         direct.service.in_flight = lambda: opened.in_flight
         yield Served(direct, opened, authority)
 
 
-def run(folder: Path, test: Callable[[Served], Awaitable[None]]) -> None:
+def run(folder: Path, test: Callable[[Served], Awaitable[None]], patience: Patience = PATIENCE) -> None:
     async def timed() -> None:
-        async with asyncio.timeout(TEST_S_MAX), serving(folder) as served:
+        async with asyncio.timeout(TEST_S_MAX), serving(folder, patience) as served:
             before = served.service.stats().patterns_stored
             await test(served)
             while served.door.in_flight:
@@ -96,7 +96,7 @@ def test_a_body_that_does_not_come_is_waited_for_so_long(tmp_path: Path) -> None
                 "it has begun nothing, and so is late with nothing"
             )
 
-    run(tmp_path, test)
+    run(tmp_path, test, IMPATIENT)
 
 
 def test_a_head_that_does_not_come_is_waited_for_so_long(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_head_that_does_not_come_is_waited_for_so_long(tmp_path: Path) -> None
             slow.transmit()
             await served.cut("slow_request")
 
-    run(tmp_path, test)
+    run(tmp_path, test, IMPATIENT)
 
 
 def test_a_reply_that_is_not_taken_is_not_kept_for_long(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_reply_that_is_not_taken_is_not_kept_for_long(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             assert 0 < kept < limits.SEND_BUFFER_BYTES + 2 * limits.QUIC_REPLY_PIECE_BYTES
 
-    run(tmp_path, test)
+    run(tmp_path, test, IMPATIENT)
 
 
 def _unsent(connection: Connection) -> int:
