@@ -29,9 +29,10 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
 soak: $(VENV)/.dev  ## the fault, overload and fuzz tests in their long form
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/api/test_herd.py tests/api/test_overload.py tests/fuzz
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/fuzz \
+		tests/api/test_herd.py tests/api/test_overload.py
 
-soak-histories: $(VENV)/.dev  ## a million histories of syncs; three quarters of an hour
+soak-histories: $(VENV)/.dev  ## a million histories of syncs; about an hour
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses 2 tests/client/test_convergence.py
 
 soak-load: $(VENV)/.dev  ## half an hour of syncs: flat memory, flat latency, no errors
@@ -41,7 +42,7 @@ load: $(VENV)/.dev  ## locust's TVs against a shard that runs; its page is on ht
 	$(INSTALL) '.[test,load]'
 	$(VENV)/bin/locust -f bench/locustfile.py --host http://127.0.0.1:8080
 
-bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (ten to fifteen minutes)
+bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (fifteen minutes)
 	$(VENV)/bin/python -m bench
 
 bench-full: $(VENV)/.dev  ## the same at 1,000,000 patterns

@@ -37,7 +37,7 @@ BLOCK_S = 0.002
 CALIBRATED_OPERATIONS = 3
 
 _ROOT = Path(__file__).resolve().parents[1]
-_cpus = itertools.cycle(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0])
+_cpus = itertools.cycle(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None])
 
 Numbers = npt.NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class Build:
     """A process that measures the service as it lies in a directory (`bench.probing`); kernels are taken from here
     unless the directory has its own. The probes are always those of this checkout."""
 
-    def __init__(self, directory: Path, patterns: int, cpu: int | None = None) -> None:
+    def __init__(self, directory: Path, patterns: int, cpu: int | None) -> None:
         command = [sys.executable, "-m", "bench.probing", str(patterns)]
         environment = {"PYTHONPATH": f"{directory}:{_ROOT}", "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1"}
         self._process = subprocess.Popen(
@@ -120,7 +120,7 @@ class Compared(NamedTuple):
 def built(*directories: Path, patterns: int) -> Iterator[list[Build]]:
     """A process for each, all on one CPU: the other may share its core with a stranger, and only one works at a time.
     The next ones are on the next CPU."""
-    cpu = next(_cpus) if hasattr(os, "sched_setaffinity") else None
+    cpu = next(_cpus)
     builds: list[Build] = []
     try:
         for directory in directories:

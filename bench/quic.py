@@ -1,9 +1,8 @@
 """What does a sync cost over HTTP/3, beside HTTP/1 over TLS?
 
-The server, the TVs and the mix of `sync_http`, by both doors in turn as in `grpc`. Then as TVs come, which sync every
-ten minutes and are gone in between: a connection for each sync, with a compact reply of 5 KB where those before are of
-40. Both doors show the same certificate (P-256). What the clients take is not counted: the library of this one is in
-Python, too, and takes as much as the server does.
+First on open connections (`doors`). Then as TVs come, which sync every ten minutes and are gone in between: each sync
+has a connection of its own, and a compact reply of 5 KB where those before are of 40. Both doors show the same
+certificate (P-256). What the clients take is not counted: the library of this one is in Python, too.
 """
 
 import datetime
@@ -23,32 +22,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bench import workload
+from bench.doors import TICK_S, Door, Measured, Traffic, by_turns, compared, prepare
 from bench.generator import connected, make_request
-from bench.grpc import TICK_S, Door, Measured, by_turns
 from bench.plan import Answers, Note, Plan
 from bench.report import Row, Yardstick
 from bench.served import Server, in_memory, serving
-from bench.sync_http import (
-    BUILT_PER_S,
-    CONNECTIONS,
-    HEADERS,
-    RATE_PER_S,
-    body_of,
-    decode,
-    fill,
-    first_posts,
-    mix,
-    post,
-    running_on,
-    two_cores,
-)
+from bench.sync_http import CONNECTIONS, HEADERS, body_of, decode, fill, post, running_on, two_cores
 from constellation.codebook import default_codebook
-from constellation.model import SyncRequest
 
 NEW_PER_S = 30
 """Connections for one sync each, for every second of the plan."""
 NEW_TURNS = 10
+BESIDE = "HTTP/1 over TLS"
 DAY = datetime.timedelta(days=1)
 
 Connect = Callable[[], AbstractAsyncContextManager[list[Any]]]
@@ -59,27 +44,25 @@ def measure(plan: Plan) -> Answers:
         yield Note("not measured: HTTP/3 needs pip install 'constellation[quic]'")
         return
     rng = plan.rng("quic")
-    part = workload.load_library(plan.patterns, plan.seed).known
-    households = workload.make_households(part, plan.patterns // workload.PATTERNS_A_DEVICE, None, rng)
-    filling = first_posts(households, rng)
-    counts = int(RATE_PER_S * plan.seconds / 2), int(BUILT_PER_S * plan.seconds / 2)
-    asked = [list(mix(households, part, count, phase, rng)) for phase, count in enumerate(2 * counts, 1)]
+    traffic = prepare(plan, rng)
     servers_core, generators_core = two_cores()
     with tempfile.TemporaryDirectory() as folder:
         certificate, key = _certify(Path(folder))
         files = (f"--tls-cert={certificate}", f"--tls-key={key}", "--quic-port=0")
         with running_on(servers_core), serving(*in_memory(plan), *files) as server, running_on(generators_core):
-            tls, quic, new_us = uvloop.run(_load(server, certificate, filling, asked, plan, rng))
-    yield from _rows(tls, quic, new_us)
+            tls, quic, new_us = uvloop.run(_load(server, certificate, traffic, plan, rng))
+    yield from compared(BESIDE, tls, quic, lambda reply: len(decode(reply).similar))
+    yield Row(
+        name="the same, compact, with a new connection for it",
+        value=new_us[1],
+        unit="us",
+        quality="all answered",
+        yardstick=Yardstick(BESIDE, new_us[0]),
+    )
 
 
 async def _load(
-    server: Server,
-    certificate: Path,
-    filling: list[bytes],
-    asked: list[list[SyncRequest]],
-    plan: Plan,
-    rng: np.random.Generator,
+    server: Server, certificate: Path, traffic: Traffic, plan: Plan, rng: np.random.Generator
 ) -> tuple[Measured, Measured, list[float]]:
     from bench import http3
 
@@ -88,12 +71,13 @@ async def _load(
         connected(server.url, CONNECTIONS, context) as posting,
         http3.connected(server.quic, CONNECTIONS, certificate) as asking,
     ):
-        await fill(posting, filling)
-        tls: Door = (list(posting), [[post(request) for request in each] for each in asked[:2]])
-        quic: Door = (list(asking), [[body_of(request) for request in each] for each in asked[2:]])
+        await fill(posting, traffic.filling)
+        posts, asks = traffic.asked
+        tls = Door(list(posting), *([post(request) for request in each] for each in posts))
+        quic = Door(list(asking), *([body_of(request) for request in each] for each in asks))
         measured = await by_turns(server, (tls, quic), plan, rng)
     target = f"/api/v1/sync?embedding=compact&codebook={default_codebook().version}&similar=100&trending=50"
-    bodies = [body_of(request) for request in asked[0]]
+    bodies = [body_of(request) for request in posts[0]]
     new_us = await _connect_by_turns(
         server,
         [
@@ -136,42 +120,3 @@ def _certify(folder: Path) -> tuple[Path, Path]:
     no_password = serialization.NoEncryption()
     files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password))
     return files
-
-
-def _rows(tls: Measured, quic: Measured, new_us: list[float]) -> Answers:
-    beside = "HTTP/1 over TLS"
-    yield Row(
-        name=f"{RATE_PER_S} syncs/s open loop: p99",
-        value=quic.paced.quantile_ms(0.99),
-        unit="ms",
-        quality=_quality(quic),
-        yardstick=Yardstick(beside, tls.paced.quantile_ms(0.99)),
-    )
-    yield Row(
-        name=f"sustained, {CONNECTIONS} at once",
-        value=quic.per_second,
-        unit="/s",
-        quality=_quality(quic),
-        yardstick=Yardstick(beside, tls.per_second),
-    )
-    yield Row(
-        name="processor time of the server a sync",
-        value=quic.cpu_us,
-        unit="us",
-        quality=_quality(quic),
-        yardstick=Yardstick(beside, tls.cpu_us),
-    )
-    yield Row(
-        name="the same, compact, with a new connection for it",
-        value=new_us[1],
-        unit="us",
-        quality="all answered",
-        yardstick=Yardstick(beside, new_us[0]),
-    )
-
-
-def _quality(door: Measured) -> str:
-    last = door.sustained[-1].last
-    assert last is not None
-    errors = sum(load.errors for load in (door.paced, *door.sustained))
-    return f"{errors} errors in {door.syncs:,}, {len(decode(last).similar)} similar"

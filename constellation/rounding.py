@@ -10,11 +10,9 @@ import numpy.typing as npt
 from constellation.digest import answer_digest
 from constellation.limits import DAY_S
 from constellation.model import ID_BYTES, Ids
-from kernels.blocks import COUNT_CODE_MAX, DAY_MAX, RATE_MAX, round_counts, round_rates
+from kernels.blocks import COUNTS, DAY_MAX, RATE_MAX, round_counts, round_rates
 
 Bytes = npt.NDArray[np.uint8]
-
-_COUNTS = np.array([c if c < 8 else (8 + c % 8) << (c // 8 - 1) for c in range(COUNT_CODE_MAX + 1)], np.uint32)
 
 
 def rate_bytes(rates: npt.NDArray[np.float32]) -> Bytes:
@@ -34,7 +32,7 @@ def count_bytes(counts: npt.NDArray[np.uint32]) -> Bytes:
 
 def counts_of(rounded: Bytes) -> npt.NDArray[np.uint32]:
     """Back to (n,) uint32; codes are 1..COUNT_CODE_MAX."""
-    return _COUNTS[rounded]
+    return COUNTS[rounded]
 
 
 def days(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

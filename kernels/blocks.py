@@ -29,6 +29,10 @@ CUT_OFF, HANDLE_TWICE, WRONG_CENTROID, WRONG_COUNT, WRONG_AGE, WRONG_SINCE, WRON
 
 _EXACT = 8
 """Counts below this one are their own code; from here on four significant bits are kept."""
+COUNTS = np.array(
+    [c if c < _EXACT else (_EXACT + c % _EXACT) << (c // _EXACT - 1) for c in range(COUNT_CODE_MAX + 1)], np.uint32
+)
+"""By code; 0 is no count's."""
 _OCCASION, _HINTS, _FIRST_STRING, _HINTS_LEN, _FIRST_HINT = 0, 1, 2, 5, 6
 _FEW, _MANY = 256, 4_096
 
@@ -157,7 +161,7 @@ def unpack_columns(block: Bytes, start: int, n: int, w: int, base: int, size: in
         code = int(block[of_counts + i])
         if not 1 <= code <= COUNT_CODE_MAX:
             wrong, got, code = WRONG_COUNT, code, 1
-        counts[i] = code if code < _EXACT else (_EXACT + code % _EXACT) << (code // _EXACT - 1)
+        counts[i] = COUNTS[code]
         prototypes[i] = int(block[kinds + i // 8]) >> i % 8 & 1
     for k in range(w):
         number = int(block[lows + k]) | (int(block[highs + k // 2]) >> 4 * (k % 2) & 15) << 8

@@ -188,7 +188,6 @@ class JournaledKeeper:
             )
 
     async def restore(self, shard: Kept) -> None:
-        """Reading a piece and putting it back take about as long: each has a turn of the loop."""
         found = await self._snapshots.find()
         _log.info("restoring", extra={"source": "the database" if found is None else "the snapshot"})
         if found is None:
@@ -196,7 +195,6 @@ class JournaledKeeper:
             return
         shard.expect(found.header.layout)
         for change, places in found.pieces():
-            await asyncio.sleep(0)
             shard.restore(change, places)
             await asyncio.sleep(0)
         for _, record in self.journal.read(found.header.position):
@@ -206,7 +204,6 @@ class JournaledKeeper:
     async def _restore_from_database(self, shard: Kept) -> None:
         async with contextlib.aclosing(load(self._database)) as stored:
             async for change in stored:
-                await asyncio.sleep(0)
                 shard.restore(change)
                 await asyncio.sleep(0)
         dead = empty_change()

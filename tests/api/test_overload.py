@@ -175,7 +175,6 @@ def post_json(request: SyncRequest) -> bytes:
 
 
 def test_nine_tenths_of_the_capacity_are_used_while_a_herd_of_ten_times_as_many_comes(measured: Measured) -> None:
-    print(measured)
     assert set(measured.statuses) == {200, 503}, "some were refused, and nothing else happened"
     assert measured.statuses[503] > HERD / 4, "there was room for nearly all of them"
     assert measured.herd.per_second >= GOODPUT_MIN * measured.before.per_second
