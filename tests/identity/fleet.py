@@ -84,6 +84,8 @@ class Fleet:
             "other claims under a true signature": f"{head}.{of_another}.{signature}",
             "signature of zeros": f"{head}.{claims}.{base64url(bytes(64))}",
             "no signature": f"{head}.{claims}.",
+            "signature in another spelling": f"{head}.{claims}.{respelled(signature)}",
+            "four parts": f"{good}.{signature}",
             "foreign key": self.signed(key=self.stranger, headers={"kid": thumbprint(self.stranger.public_key())}),
             "foreign key under our name": self.signed(key=self.stranger),
             "foreign key without a name": self.signed(key=self.stranger, headers={"kid": None}),
@@ -107,7 +109,8 @@ class Fleet:
             "own key in its header": self.signed(
                 key=self.stranger, headers={"jwk": {"kty": "OKP", "crv": "Ed25519", "x": base64url(raw)}}
             ),
-            "deep header": f"{base64url(b'[' * 2_000)}.{claims}.{signature}",
+            "deep header": f"{base64url(b'[' * 300)}.{claims}.{signature}",
+            "long header": self.signed(headers={"x": "x" * 600}),
             "too long": self.signed({"x": "x" * 8_000}),
         }
 
@@ -119,6 +122,11 @@ def bearer(token: str) -> dict[str, str]:
 
 def base64url(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def respelled(signature: str) -> str:
+    """Other characters that mean the same 64 bytes to who is lenient: four bits of the last one are no one's."""
+    return signature[:-1] + chr(ord(signature[-1]) + 1)
 
 
 def encoded(header: Mapping[str, Any]) -> str:
