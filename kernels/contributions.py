@@ -82,31 +82,34 @@ def contribute(
     starts (m + 1,) int64, rows (n,) int32; per row buckets (N,) int32, codes (N, d) int8, inv (N,) float32 1/|code|,
     rates (N,) float32, counts (N,) uint32. A pattern has s = min(count, samples_cap) x 2^8 samples and weighs w =
     `contribution_weight` <= s; where the patterns of a device in one bucket have S > device_cap samples together, both
-    are scaled: s x device_cap // S, w x device_cap // S. About 75 ns a pattern; for one device in the order of its
-    patterns x its buckets. Twin: `contribute`.
+    are scaled: s x device_cap // S, w x device_cap // S. About 70 ns a pattern, and 0.3 us a call.
+    Twin: `contribute`.
     """
     multipliers = np.empty(rows.shape[0], np.int64)
+    last_device = np.full(totals.weights.shape[0], -1, np.int64)
+    together = np.empty(totals.weights.shape[0], np.int64)  # samples of that device in the bucket
     for device in range(starts.shape[0] - 1):
         begin = starts[device]
         own = rows[begin : starts[device + 1]]
+        for row in own:
+            bucket = buckets[row]
+            if last_device[bucket] != device:
+                last_device[bucket] = device
+                together[bucket] = 0
+                totals.devices[bucket] += sign
+            together[bucket] += _samples(counts[row], samples_cap)
         for i in range(own.shape[0]):
-            bucket = buckets[own[i]]
-            total = _samples_from(i, own, bucket, buckets, counts, samples_cap)
-            if total < 0:
-                continue
-            totals.devices[bucket] += sign
-            for j in range(i, own.shape[0]):
-                row = own[j]
-                if buckets[row] == bucket:
-                    weight = contribution_weight(rates[row], counts[row], samples_cap)
-                    samples = _samples(counts[row], samples_cap)
-                    if total > device_cap:
-                        weight = weight * device_cap // total
-                        samples = samples * device_cap // total
-                    totals.weights[bucket] += sign * weight
-                    totals.samples[bucket] += sign * samples
-                    totals.patterns[bucket] += sign
-                    multipliers[begin + j] = sign * multiplier(weight, inv[row])
+            row = own[i]
+            bucket = buckets[row]
+            weight = contribution_weight(rates[row], counts[row], samples_cap)
+            samples = _samples(counts[row], samples_cap)
+            if together[bucket] > device_cap:
+                weight = weight * device_cap // together[bucket]
+                samples = samples * device_cap // together[bucket]
+            totals.weights[bucket] += sign * weight
+            totals.samples[bucket] += sign * samples
+            totals.patterns[bucket] += sign
+            multipliers[begin + i] = sign * multiplier(weight, inv[row])
     # Apart, so that reading the next codes does not wait for what they are multiplied by.
     for at in range(starts[0], starts[-1]):
         _add_code(totals.sums, buckets[rows[at]], codes[rows[at]], multipliers[at])
@@ -143,20 +146,6 @@ def _heavier(i: int, own: Rows, buckets: Rows, weights: Counts) -> int:
         lower = weights[j] == weights[i] and buckets[own[j]] < buckets[own[i]]
         before += weights[j] > weights[i] or lower
     return before
-
-
-@inlined
-def _samples_from(
-    i: int, own: Rows, bucket: int, buckets: Rows, counts: npt.NDArray[np.uint32], samples_cap: int
-) -> int:
-    """Samples of the rows own (m,) in the bucket, if the first of them there is own[i]; else -1."""
-    total = 0
-    for j in range(own.shape[0]):
-        if buckets[own[j]] == bucket:
-            if j < i:
-                return -1
-            total += _samples(counts[own[j]], samples_cap)
-    return total
 
 
 @inlined
