@@ -22,7 +22,7 @@ from constellation.identity.issuing import ALGORITHM
 from constellation.identity.keys import Keys
 from constellation.wire.ids import parse_uuid
 
-HEADER_CHARS_MAX = 512
+HEADER_BYTES_MAX = 512
 SUBJECT_CHARS_MAX = 256
 
 
@@ -35,7 +35,7 @@ class _Claims(msgspec.Struct):
     jti: str = ""
 
 
-def verify(token: str, keys: Keys, audience: str, revoked: frozenset[str], now: float) -> Caller:
+def verify(token: bytes, keys: Keys, audience: str, revoked: frozenset[str], now: float) -> Caller:
     """Who the token is of. Raises `Unauthenticated`."""
     claims = _claims(token, keys)
     if audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
@@ -53,7 +53,7 @@ def verify(token: str, keys: Keys, audience: str, revoked: frozenset[str], now: 
     return Caller(claims.sub, device_id, scopes, claims.exp)
 
 
-def _claims(token: str, keys: Keys) -> _Claims:
+def _claims(token: bytes, keys: Keys) -> _Claims:
     try:
         payload = _payload(token, keys)
     except (jwt.PyJWTError, BadSignatureError, ValueError, RecursionError):
@@ -64,13 +64,13 @@ def _claims(token: str, keys: Keys) -> _Claims:
         raise Unauthenticated(f"the token's claims are not as they should be: {error}", error="invalid_token") from None
 
 
-def _payload(token: str, keys: Keys) -> bytes:
+def _payload(token: bytes, keys: Keys) -> bytes:
     """Of a signature that holds (RFC 7515, section 5.2). Raises `BadSignatureError`, `ValueError`, and as `_kid`."""
-    signed, _, signature = token.rpartition(".")
-    header, _, payload = signed.partition(".")
+    signed, _, signature = token.rpartition(b".")
+    header, _, payload = signed.partition(b".")
     for key in keys.candidates(_kid(header)):
         try:
-            VerifyKey(key.public_bytes_raw()).verify(signed.encode(), _decoded(signature))
+            VerifyKey(key.public_bytes_raw()).verify(signed, _decoded(signature))
         except BadSignatureError:
             continue
         return _decoded(payload)
@@ -78,23 +78,23 @@ def _payload(token: str, keys: Keys) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _kid(header: str) -> str | None:
+def _kid(header: bytes) -> str | None:
     """The key that a token names. PyJWT judges its header, and once: the tokens of an issuer begin alike.
 
     Raises `ValueError`, `jwt.PyJWTError`, `RecursionError`; for a header of another algorithm, too.
     """
-    if len(header) > HEADER_CHARS_MAX:
+    if len(header) > HEADER_BYTES_MAX:
         raise ValueError("the header is too long")
-    told = jwt.get_unverified_header(f"{header}.e30.AA")
+    told = jwt.get_unverified_header(header + b".e30.AA")
     if told.get("alg") != ALGORITHM:
         raise jwt.InvalidAlgorithmError("the algorithm is not this fleet's")
     kid: str | None = told.get("kid")
     return kid
 
 
-def _decoded(part: str) -> bytes:
+def _decoded(part: bytes) -> bytes:
     """Raises `ValueError` for what is no base64url without padding, or another spelling of the same bytes."""
-    content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if base64.urlsafe_b64encode(content).rstrip(b"=").decode() != part:
+    content = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(content).rstrip(b"=") != part:
         raise ValueError("no base64url")
     return content
