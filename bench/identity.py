@@ -2,7 +2,7 @@
 
 A check alone, of a token that comes for the first time and of one that was checked before, beside a sync without HTTP.
 Then whole requests through the application without sockets, as devices with tokens send them: good syncs that bring
-nothing new, the cheapest there are, and by turns with them those that are refused.
+nothing new and ask for whole lists, and by turns with them those that are refused.
 """
 
 import asyncio

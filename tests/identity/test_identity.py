@@ -135,11 +135,11 @@ def test_cache_is_bounded_and_the_longest_unused_goes(fleet: Fleet, monkeypatch:
     assert len(verified) == 4
 
 
-def count_verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    verified: list[str] = []
+def count_verifications(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    verified: list[bytes] = []
     real = verifying._claims
 
-    def counted(token: str, *rest: Any) -> Any:
+    def counted(token: bytes, *rest: Any) -> Any:
         verified.append(token)
         return real(token, *rest)
 
