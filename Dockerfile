@@ -10,7 +10,7 @@ COPY pyproject.toml constraints.txt README.md ./
 COPY constellation constellation
 COPY kernels kernels
 COPY bench bench
-RUN /opt/constellation/bin/pip install --no-cache-dir --constraint constraints.txt .
+RUN /opt/constellation/bin/pip install --no-cache-dir --constraint constraints.txt '.[quic]'
 
 FROM ${PYTHON} AS runtime
 # The uid is stated, so that a cluster can see that it is not root, and a volume can be given to it.
