@@ -64,6 +64,7 @@ def serve(settings: Settings, codebook: Codebook, identity: Identity, tls: Tls |
     started_at = time.perf_counter()
     warm()
     rehearse(settings)
+    gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     _log.info("warm", extra={"seconds": round(time.perf_counter() - started_at, 2)})
     try:

@@ -5,6 +5,7 @@ against the machine before anything is allocated.
 """
 
 import argparse
+import gc
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,9 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     check_extra(settings)
     identity, tls = open_identity(settings), open_tls(settings)
     # Imported late: NumPy, numba and the web framework take a second that `--help` and a wrong option need not wait.
+    # What comes stays: looking through it for garbage, then and later, would take a fifth as long again.
+    gc.disable()
     from constellation.api.server import serve
     from constellation.shard import memory_bytes
 
+    gc.freeze()
+    gc.enable()
     check_memory(settings.shards * memory_bytes(settings), machine_memory_bytes(), settings)
     if settings.shards > 1:
         from constellation.cli import cluster
