@@ -29,7 +29,7 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
 soak: $(VENV)/.dev  ## the fault, overload and fuzz tests in their long form
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/fuzz \
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/fuzz tests/api/grpc/test_fuzz.py \
 		tests/api/test_herd.py tests/api/test_overload.py
 
 soak-histories: $(VENV)/.dev  ## a million histories of syncs; about an hour

@@ -19,7 +19,7 @@ from tests.api.grpc.tv import request
 from tests.api.test_refusals import DEVICES, deltas
 
 SOAKING = os.environ.get("CONSTELLATION_SOAK") == "1"
-EXAMPLES = 20_000 if SOAKING else 60
+EXAMPLES = 5_000 if SOAKING else 60
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
