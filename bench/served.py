@@ -29,8 +29,10 @@ class Server:
         self._log, self._patience_s = log, patience_s
         ports = ["--port=0", "--grpc-port=0", "--metrics-port=0"]
         command = [sys.executable, "-m", "constellation", "serve", *ports, *options]
+        # As where it is installed, whatever this machine says: modules are not compiled anew at every start.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         began_at = time.perf_counter()
-        self._child = subprocess.Popen(command, stdout=log, stderr=log)
+        self._child = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             (self.url,) = wait_until_listening(self._child, log, seconds_max=patience_s)
         except BaseException:
