@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "catalogue": {"model", "kernels"},
     "client": LEAVES | {"digest", "codebook", "wire", "kernels"},
     "fleet": LEAVES | {"catalogue", "codebook", "client", "identity", "wire", "kernels"},
-    "cli": LEAVES | {"api", "codebook", "storage", "shard", "federation", "fleet", "client", "identity"},
+    "cli": LEAVES | {"api", "codebook", "storage", "shard", "federation", "fleet", "client", "identity", "kernels"},
     "kernels": set(),
 }
 """Part of the service -> the other parts it may import. `constellation/__init__.py`, the version, is everybody's."""

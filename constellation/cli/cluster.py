@@ -16,6 +16,7 @@ from constellation.config import AUTO, EMBEDDED, NONE, Settings, WrongSetting
 from constellation.storage import embedded
 from constellation.storage.connections import DatabaseUnavailable, make_database
 from constellation.storage.embedded import EmbeddedServer
+from kernels.warm import warm
 
 COORDINATOR = "coordinator"
 STOP_S_MAX = 45
@@ -29,6 +30,7 @@ def run(settings: Settings) -> int:
             f"--shards {settings.shards}: these share one embedded database and count their ports up; allowed: 1 with "
             "--database-url, --public-url or --public-grpc-port, and one `constellation serve` for each shard"
         )
+    warm()  # once: the first start compiles, and the shards would all do so at the same time
     try:
         return asyncio.run(_run(settings))
     except DatabaseUnavailable as error:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from constellation.cli.fleet import INTERRUPTED, add_size_options, run_plan, whole
 
-START_S_MAX = 180
+START_S_MAX = 300
 """The first start compiles the kernels; later ones take seconds."""
 STOP_S_MAX = 30
 POLL_S = 0.1
@@ -91,7 +91,7 @@ def shards(console: Console, *options: str, count: int = 1, round_every_s: int =
         # A process group of its own: Ctrl-C on the terminal reaches the demo only, which stops the child in order.
         child = subprocess.Popen(command, stdout=log, stderr=log, process_group=0, env=environment)
         try:
-            with console.status("starting (the first start compiles, up to a minute)"):
+            with console.status("starting (the first start compiles, a minute or two)"):
                 urls = wait_until_listening(child, log, count)
             yield urls
         finally:
