@@ -151,8 +151,9 @@ async def measure(server: served.Server, filling: list[bytes], requests: Iterato
         await herd.leave()
         statuses = herd.statuses.copy()
     async with connected(server.url, CONNECTIONS) as few:
+        own = Own(server)  # it has the connections of a whole herd to close
         after = await spend(server, few, requests, AFTER_S)
-        while after.per_second < GOODPUT_MIN * before.per_second and own.seconds() < LASTS_MAX:
+        while after.per_second < GOODPUT_MIN * before.per_second and own.seconds() < LASTS_MAX * AFTER_S:
             after = await spend(server, few, requests, AFTER_S)
     return Measured(before, during, statuses, after)
 
