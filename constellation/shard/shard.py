@@ -304,7 +304,8 @@ class Shard:
         """Make what was restored ready to be asked, in steps of a few milliseconds."""
         if self._version > self._started_at:  # the clock was set back: only this keeps the version above what was told
             self._version += VERSIONS_UNWRITTEN_MAX
-        return self._restoring.finish()
+        yield from self._restoring.finish()
+        self._federating.settle()  # where there is nothing, this is all: the first TV is told in compact replies
 
     def content(self, content_id: str) -> ContentItem:
         """Raises NotFound."""
