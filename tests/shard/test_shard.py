@@ -306,6 +306,10 @@ def restored(bounds: Settings, changes: list[Change]) -> Shard:
     return shard
 
 
+def test_shard_that_has_nothing_is_grouped_as_soon_as_it_is_restored() -> None:
+    assert restored(settings(), []).codebook_version == book(1).version
+
+
 def _as_bytes(answer: Answer) -> Any:
     return patterns_of(answer.similar), answer.trending, answer.digest, answer.global_version
 
