@@ -1,7 +1,7 @@
 # Everything a contributor runs. The virtual environment is made on first use, and again when the dependencies change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo demo-federation test soak soak-histories soak-load load \
+.PHONY: help run demo demo-federation test soak soak-faults soak-histories soak-load load \
 	bench bench-full bench-gate bench-peers bench-scale check-deploy lint format protobuf constraints clean
 
 VENV ?= .venv
@@ -28,15 +28,17 @@ test: $(VENV)/.dev  ## all tests, then the kernels again as plain Python
 	$(VENV)/bin/python -m pytest $(BESIDE)
 	NUMBA_DISABLE_JIT=1 $(VENV)/bin/python -m pytest $(BESIDE) tests/kernels
 
-soak: $(VENV)/.dev  ## the fault, overload and fuzz tests in their long form
+soak: soak-faults soak-load  ## both of the next; an hour and a quarter
+
+soak-faults: $(VENV)/.dev  ## the fault, overload and fuzz tests in their long form; forty minutes
 	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest tests/durability tests/fuzz tests/api/grpc/test_fuzz.py \
 		tests/api/test_herd.py tests/api/test_overload.py
 
-soak-histories: $(VENV)/.dev  ## a million histories of syncs; about an hour
-	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses 2 tests/client/test_convergence.py
-
 soak-load: $(VENV)/.dev  ## half an hour of syncs: flat memory, flat latency, no errors
 	$(VENV)/bin/python -m bench soak
+
+soak-histories: $(VENV)/.dev  ## a million histories of syncs; about an hour
+	CONSTELLATION_SOAK=1 $(VENV)/bin/python -m pytest --numprocesses 2 tests/client/test_convergence.py
 
 load: $(VENV)/.dev  ## locust's TVs against a shard that runs; its page is on http://127.0.0.1:8089
 	$(INSTALL) '.[test,load]'
