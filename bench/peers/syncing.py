@@ -80,13 +80,11 @@ class Served(NamedTuple):
 
 def measure(plan: Plan) -> Answers:
     material = _material(plan)
-    with tempfile.TemporaryDirectory() as directory:
-        kept.fill(kept.settings_in(directory, plan), _shard(plan, material))
-        with serving(*on_disk(plan, directory)) as server:
-            ours = uvloop.run(_load(server.url, material, plan, _json_posts(material)))
-            ours_small = uvloop.run(_load(server.url, material, plan, list(map(sync_http.post, material.mixed))))
+    shard = _shard(plan, material)
+    ours = _ours(plan, shard, material, _json_posts(material))
     yield from _rows("Constellation, JSON", ours, None)
-    yield from _rows("Constellation, as TVs speak", ours_small, None)
+    small = _ours(plan, shard, material, list(map(sync_http.post, material.mixed)))
+    yield from _rows("Constellation, as TVs speak", small, None)
     try:
         with _peer(material) as (url, built_s):
             theirs = uvloop.run(_load(url, material, plan, _json_posts(material)))
@@ -96,6 +94,14 @@ def measure(plan: Plan) -> Answers:
         yield Note(f"FastAPI + asyncpg + pgvector are not measured: {why}")
     yield Note("as TVs speak: msgpack, int8, zstd with the dictionary; JSON: embeddings as floats, both ways")
     yield Note(f"{plan.patterns:,} patterns; 70% of the syncs bring nothing new, 20% updates, 10% two patterns")
+
+
+def _ours(plan: Plan, shard: Shard, material: Material, mixed: list[bytes]) -> Served:
+    """By a server of its own: what was synced once would be a duplicate."""
+    with tempfile.TemporaryDirectory() as directory:
+        kept.fill(kept.settings_in(directory, plan), shard)
+        with serving(*on_disk(plan, directory)) as server:
+            return uvloop.run(_load(server.url, material, plan, mixed))
 
 
 def _material(plan: Plan) -> Material:
