@@ -76,8 +76,8 @@ class Costs:
     def watching(self) -> Iterator[None]:
         renewed = Rankings.renewed
 
-        def watched(rankings: Rankings, place: int, asked: Asked) -> Rows | None:
-            rows = renewed(rankings, place, asked)
+        def watched(rankings: Rankings, place: int, device: int, k: int) -> Rows | None:
+            rows = renewed(rankings, place, device, k)
             self.renewed = rows is not None
             return rows
 

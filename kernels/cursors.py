@@ -49,6 +49,33 @@ Small = npt.NDArray[np.uint8]
 
 
 @wrapping
+def unchanged(words: Words, sent: Sent, rows: Rows, patterns: Revisions, prototypes: Revisions) -> bool:
+    """Is the pending list these rows (n,), in any order, and has nothing happened to them since?
+
+    Then it is the acknowledged list, too, as after `tell` against PENDING, which had nothing to tell. Else nothing is
+    done. Arguments as of `tell`. Costs 3 us for 100 rows, most of that to call it.
+    """
+    slot_at = np.full(_ROW_PLACES, -1, np.int16)
+    pending = 0
+    for slot in range(SLOTS):
+        word = _plain(words[slot])
+        if word >> ROW_BITS & PENDING:
+            slot_at[_place_of_row(slot_at, words, word)] = slot
+            pending += 1
+    if pending != len(rows):
+        return False
+    for i in range(pending):
+        row = _plain(rows[i])
+        slot = _plain(slot_at[_place_of_row(slot_at, words, row)])
+        if slot < 0 or (patterns[row] if row >= 0 else prototypes[-1 - row])[CHANGED] != sent[slot]:
+            return False
+    for slot in range(SLOTS):
+        word = _plain(words[slot])
+        words[slot] = _word(word, _BOTH, SAME) if word >> ROW_BITS & PENDING else 0
+    return True
+
+
+@wrapping
 def tell(
     words: Words,
     sent: Sent,

@@ -21,17 +21,6 @@ Weights = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
-class Columns(NamedTuple):
-    """By row of patterns: following (N,) int32 as of `kernels.chains`, codes (N, d) int8, inverse (N,) float32, rates
-    (N,) float32, counts (N,) uint32."""
-
-    following: Links
-    codes: Codes
-    inverse: Norms
-    rates: Norms
-    counts: Counts
-
-
 class Bounds(NamedTuple):
     """Of interests: the cosine `same` and the number `most` of `questions`; what a sample count counts at most."""
 
@@ -40,26 +29,40 @@ class Bounds(NamedTuple):
     count_cap: int
 
 
+class Households(NamedTuple):
+    """All that can ask. first (D,) int32 by device and following (N,) int32 are chains as of `kernels.chains`; by row
+    of patterns codes (N, d) int8, inverse (N,) float32, rates (N,) float32, counts (N,) uint32; axes (a, d) int8 and
+    scales (a,) float32 as `queries.project` takes them."""
+
+    first: Links
+    following: Links
+    codes: Codes
+    inverse: Norms
+    rates: Norms
+    counts: Counts
+    axes: Codes
+    scales: Norms
+    bounds: Bounds
+
+
 @compiled
-def ask(
-    first: Links, device: int, columns: Columns, axes: Codes, scales: Norms, k: int, bounds: Bounds
-) -> tuple[Codes, Norms, Codes, Indices, int]:
+def ask(of: Households, device: int, k: int) -> tuple[Codes, Norms, Codes, Indices, int]:
     """`questions` of the patterns in a device's chain, which weigh rate x capped count, as a search takes them.
 
     Returns queries (m, d) int8, 1/|query| (m,) float32, their components (m, a) int8 along axes as `queries.project`
     makes them, parts (m,) int64, and how many patterns there are; of none, m is 0. About 10 us for 10 patterns.
     """
-    own = rows_of(first, columns.following, device)
+    own = rows_of(of.first, of.following, device)
     if own.shape[0] == 0:
-        nothing = np.empty((0, columns.codes.shape[1]), np.int8)
+        nothing = np.empty((0, of.codes.shape[1]), np.int8)
         return nothing, np.empty(0, np.float32), nothing, np.empty(0, np.int64), 0
     weights = np.empty(own.shape[0])
     for i in range(own.shape[0]):
-        capped = np.float64(min(columns.counts[own[i]], np.uint32(bounds.count_cap)))
-        weights[i] = np.float64(columns.rates[own[i]]) * capped
-    queries, parts = questions(columns.codes, columns.inverse, own, weights, k, bounds.same, bounds.most)
+        capped = np.float64(min(of.counts[own[i]], np.uint32(of.bounds.count_cap)))
+        weights[i] = np.float64(of.rates[own[i]]) * capped
+    queries, parts = questions(of.codes, of.inverse, own, weights, k, of.bounds.same, of.bounds.most)
     inverse = inverse_norms(queries)
-    return queries, inverse, project(queries, inverse, axes, scales), parts, own.shape[0]
+    return queries, inverse, project(queries, inverse, of.axes, of.scales), parts, own.shape[0]
 
 
 @compiled

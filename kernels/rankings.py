@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.arrivals import ROW, Arrivals, came_since, likely
-from kernels.compiled import compiled
+from kernels.compiled import compiled, wrapping
+from kernels.interests import Households, ask
 from kernels.lists import LOW, Codes, Keys, Rows, cosine_of, key_of, score, unit_of
 from kernels.scan import cosines
 
@@ -58,6 +59,66 @@ class Asked(NamedTuple):
     sketches: npt.NDArray[np.int8]
     parts: Indices
     device: int
+
+
+class Remembered(NamedTuple):
+    """By place: rows (C, F) int32 and sizes (C, S) uint8 as `renew` takes them, questions (C,) uint64 as `fingerprint`
+    makes them or 0 for none, since (C,) int64: the arrival before which the rankings were true."""
+
+    rows: Rows
+    sizes: npt.NDArray[np.uint8]
+    questions: npt.NDArray[np.uint64]
+    since: Indices
+
+
+@compiled
+def renewed(
+    remembered: Remembered,
+    place: int,
+    households: Households,
+    device: int,
+    k: int,
+    rounds: int,
+    patterns: Patterns,
+    arrivals: Arrivals,
+    prototypes: Prototypes,
+) -> Rows:
+    """`renew` of what is remembered at a place, if the device asks there what it asked before; none if it does not.
+
+    One call for the question and the answer, as nearly every sync takes both: by two, handing over costs as much again.
+    """
+    since = remembered.since[place]
+    if remembered.questions[place] == 0 or arrivals.counts[0] - since > arrivals.records.shape[0]:
+        return remembered.rows[place, :0]
+    queries, inverse, sketches, parts, _ = ask(households, device, k)
+    if remembered.questions[place] != fingerprint(queries, parts, device, rounds):
+        return remembered.rows[place, :0]
+    asked = Asked(queries, inverse, sketches, parts, device)
+    m = parts.shape[0]
+    sizes = remembered.sizes[place, : 2 * m].reshape(2, m)
+    rows = renew(patterns, arrivals, prototypes, asked, remembered.rows[place], sizes, since)
+    if rows.shape[0]:
+        remembered.since[place] = arrivals.counts[0]
+    return rows
+
+
+@wrapping
+def fingerprint(queries: Codes, parts: Indices, device: int, rounds: int) -> np.uint64:
+    """Of all that rankings depend on but the patterns of others: 64 bits, never 0. queries (m, d) int8, d a multiple of
+    8, and parts (m,). A multiplication and a shift a word, as the rounds of xxh64 have them."""
+    mixed = _mixed(np.uint64(device), np.uint64(rounds))
+    for i in range(parts.shape[0]):
+        mixed = _mixed(mixed, np.uint64(parts[i]))
+    words = queries.reshape(-1).view(np.uint64)
+    for i in range(words.shape[0]):
+        mixed = _mixed(mixed, words[i])
+    return np.uint64(mixed | np.uint64(1))
+
+
+@wrapping
+def _mixed(so_far: np.uint64, word: np.uint64) -> np.uint64:
+    mixed = (so_far ^ word) * np.uint64(0x9E3779B185EBCA87)
+    return np.uint64(mixed ^ (mixed >> np.uint64(32)))
 
 
 @compiled

@@ -215,19 +215,23 @@ def _warm_cursors() -> None:
     words, sent = np.zeros(cursors.SLOTS, np.uint32), np.zeros(cursors.SLOTS, np.uint16)
     revisions, ids = np.zeros((1, 3), np.uint16), np.zeros((1, 2), np.uint64)
     cursors.tell(words, sent, cursors.NOTHING, np.zeros(1, np.int32), revisions, revisions, ids, ids)
+    cursors.unchanged(words, sent, np.zeros(1, np.int32), revisions, revisions)
 
 
 def _warm_rankings() -> None:
     """A device with one pattern asks for what one other pattern and one prototype are."""
     some, one, rows = np.ones((2, DIM), np.int8), np.ones(2, np.float32), np.zeros(2, np.int32)
-    columns = interests.Columns(np.full(2, -1, np.int32), some, one, one, np.ones(2, np.uint32))
-    axes = np.ones((sketches.AXES, DIM), np.int8), np.ones(sketches.AXES, np.float32)
-    asked, inverse, short, parts, _ = interests.ask(rows, 0, columns, *axes, 1, interests.Bounds(0.5, 3, 9))
+    households = interests.Households(
+        *(rows, np.full(2, -1, np.int32), some, one, one, np.ones(2, np.uint32)),
+        *(np.ones((sketches.AXES, DIM), np.int8), np.ones(sketches.AXES, np.float32), interests.Bounds(0.5, 3, 9)),
+    )
+    asked, _, _, parts, _ = interests.ask(households, 0, 1)
     lately = arrivals.empty_arrivals(8, 2, np.ones((2, sketches.AXES), np.int8))
     for row in (0, 1):
         arrivals.note(lately, row, np.ones(sketches.AXES, np.int8))
-    rankings.renew(
-        rankings.Patterns(some, one, np.full(2, 9, np.int32), np.ones(2, np.int32)),
-        *(lately, rankings.Prototypes(some, one, rows), rankings.Asked(asked, inverse, short, parts, 0)),
-        *(np.zeros(9, np.int32), np.ones((2, 1), np.uint8), 2),
+    question = np.array([rankings.fingerprint(asked, parts, 0, 1)], np.uint64)
+    rankings.renewed(
+        rankings.Remembered(np.zeros((1, 9), np.int32), np.ones((1, 6), np.uint8), question, np.full(1, 2)),
+        *(0, households, 0, 1, 1, rankings.Patterns(some, one, np.full(2, 9, np.int32), np.ones(2, np.int32))),
+        *(lately, rankings.Prototypes(some, one, rows)),
     )

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from constellation.config import Settings
 from constellation.model import Rows
-from constellation.shard.interests import Interests
 from constellation.shard.rankings import Ranking
 from constellation.shard.similarity import Cosines
 from constellation.shard.tables import Tables
@@ -35,7 +34,7 @@ class Asking:
     """The questions that a device's patterns ask the index."""
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
-        self._interests = Interests(tables.devices, tables.patterns, tables.index)
+        self._interests = tables.interests
         self._owners = tables.patterns.devices
         self._index, self._best_known = tables.index, tables.best_known
         self._prototypes, self._rankings = tables.prototypes, tables.rankings
@@ -53,16 +52,16 @@ class Asking:
         compared by and gets the prototypes of most devices, then the best known patterns. Nearest first, but for what
         was only brought up to date since the last answer.
         """
+        renewed = self._rankings.renewed(place, device, k)
+        if renewed is not None:
+            self._renewed += 1
+            return renewed
         asked, own = self._interests.ask(device, k) if device >= 0 else (None, 0)
-        if asked is None or not own:
-            best = self._prototypes.best(k)
-            return np.concatenate((best, self._best_known.top(k - len(best) if self._shares_patterns else 0)))
-        renewed = self._rankings.renewed(place, asked)
-        if renewed is None:
+        if asked is not None and own:
             self._sought += 1
             return self._found(place, asked, k, own)
-        self._renewed += 1
-        return renewed
+        best = self._prototypes.best(k)
+        return np.concatenate((best, self._best_known.top(k - len(best) if self._shares_patterns else 0)))
 
     def _found(self, place: int, asked: Asked, k: int, own: int) -> Rows:
         """As `similar`, by a search of the whole index; `own` patterns are the device's."""

@@ -56,7 +56,8 @@ _PENDING = _Head._fields.index("pending")
 
 class News(NamedTuple):
     """What of it the device lacks: places (m,) among the rows and `model.Answer`'s columns of these. `trends`: also the
-    trends? listed (n,) are the handles of all rows. `digest` is that of the rows, if it is known already."""
+    trends? listed (n,) are the handles of all rows. `digest` is that of the rows, if it is known already: then listed
+    is empty."""
 
     listed: npt.NDArray[np.uint8]
     places: npt.NDArray[np.int64]
@@ -72,14 +73,24 @@ class News(NamedTuple):
         return self.reset or self.trends or bool(len(self.places) or len(self.gone))
 
 
+_NOTHING = News(
+    listed=np.empty(0, np.uint8),
+    places=np.empty(0, np.int64),
+    handles=np.empty(0, np.uint8),
+    whole=np.empty(0, np.bool_),
+    gone=np.empty(0, np.uint8),
+    removed=np.empty((0, ID_BYTES), np.uint8),
+    reset=False,
+    trends=False,
+)
+
+
 class Cursors:
     """Cursors of up to `max_cursors` devices."""
 
     def __init__(self, settings: Settings, patterns: Patterns, prototypes: PrototypeTable) -> None:
-        self._columns = (
-            *(patterns.revisions.counts, prototypes.revisions.counts),
-            *(patterns.ids.view(np.uint64), prototypes.ids.view(np.uint64)),
-        )
+        self._revisions = patterns.revisions.counts, prototypes.revisions.counts
+        self._ids = patterns.ids.view(np.uint64), prototypes.ids.view(np.uint64)
         count = min(settings.max_cursors, settings.max_devices)
         self._recent = Recent(count)
         self._cursor_of = memory.column(1 + settings.max_devices, np.int32)  # of device - 1; 0 for none
@@ -107,6 +118,9 @@ class Cursors:
             return _whole(np.arange(len(listed.rows), dtype=np.uint8))
         before = _Head(*self._heads[cursor].tolist())
         known, version, trends = _acknowledged(before, listed.parameters, local_version)
+        if known == kernel.PENDING and kernel.unchanged(*self._of(cursor), listed.rows, *self._revisions):
+            self._heads[cursor] = version, _NO_VERSION, trends, listed.trends, listed.parameters
+            return _NOTHING._replace(trends=trends != listed.trends, digest=f"{int(self._digests[cursor]):016x}")
         handles, kinds, gone, removed, nameless = self._compare(cursor, known, listed.rows)
         if nameless and not listed.by_handle:  # another pattern is in the row, nobody knows the id any more
             known, version = kernel.NOTHING, _NO_VERSION
@@ -115,7 +129,6 @@ class Cursors:
         if known == kernel.NOTHING:
             return _whole(handles)
         (places,) = kinds.nonzero()
-        unchanged = known == kernel.PENDING and not len(places) and not len(gone)
         return News(
             listed=handles,
             places=places,
@@ -125,7 +138,6 @@ class Cursors:
             removed=removed.view(np.uint8),
             reset=False,
             trends=trends != listed.trends,
-            digest=f"{int(self._digests[cursor]):016x}" if unchanged else "",
         )
 
     def sent(self, cursor: int, version: int, digest: str) -> None:
@@ -159,9 +171,13 @@ class Cursors:
 
     def _compare(self, cursor: int, known: int, rows: Rows) -> tuple[Any, Any, Any, Any, int]:
         answer: tuple[Any, Any, Any, Any, int] = kernel.tell(
-            self._words[cursor], self._sent[cursor], known, rows, *self._columns
+            *self._of(cursor), known, rows, *self._revisions, *self._ids
         )
         return answer
+
+    def _of(self, cursor: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
+        """The slots of a device."""
+        return self._words[cursor], self._sent[cursor]
 
 
 def _acknowledged(head: _Head, parameters: int, local_version: int | None) -> tuple[int, int, int]:

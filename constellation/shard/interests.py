@@ -2,7 +2,8 @@
 
 A household likes several things at once; the mean of all its patterns lies between them and resembles none. Within an
 interest it is the other way round: the mean of near patterns is what they share, and one of them, even the heaviest,
-would bring its own noise along (`bench.relevance`). A pure function of the device's patterns. Part of `shard.asking`.
+would bring its own noise along (`bench.relevance`). A pure function of the device's patterns. Asked by
+`shard.asking` and `shard.rankings`.
 """
 
 from constellation.limits import INTERESTS_MAX, WEIGHT_COUNT_CAP
@@ -22,15 +23,14 @@ class Interests:
     """Those of the devices of a shard."""
 
     def __init__(self, devices: Devices, patterns: Patterns, index: SimilarityIndex) -> None:
-        self._first = devices.first
-        self._columns = kernel.Columns(
-            patterns.following, patterns.codes, patterns.inverse, patterns.rates, patterns.counts
+        self.households = kernel.Households(
+            *(devices.first, patterns.following),
+            *(patterns.codes, patterns.inverse, patterns.rates, patterns.counts),
+            *index.projection,
+            _BOUNDS,
         )
-        self._projection = index.projection
 
     def ask(self, device: int, k: int) -> tuple[Asked, int]:
         """What a device (row) asks for, to get k results, and how many patterns it has; nothing if it has none."""
-        queries, inverse, sketches, parts, own = kernel.ask(
-            self._first, device, self._columns, *self._projection, k, _BOUNDS
-        )
+        queries, inverse, sketches, parts, own = kernel.ask(self.households, device, k)
         return Asked(queries, inverse, sketches, parts, device), own

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import xxhash
 
 from constellation.config import Settings
 from constellation.limits import INTERESTS_MAX, SIMILAR_MAX
 from constellation.model import Rows
 from constellation.shard import memory
+from constellation.shard.interests import Interests
 from constellation.shard.patterns import Patterns
 from constellation.shard.prototypes import PrototypeTable
 from constellation.shard.similarity import Cosines, SimilarityIndex
@@ -47,8 +47,14 @@ class Rankings:
     """Those of the devices that `cursors` has places for; place 0 is nobody's."""
 
     def __init__(
-        self, settings: Settings, patterns: Patterns, index: SimilarityIndex, prototypes: PrototypeTable
+        self,
+        settings: Settings,
+        interests: Interests,
+        patterns: Patterns,
+        index: SimilarityIndex,
+        prototypes: PrototypeTable,
     ) -> None:
+        self._households = interests.households
         self._index, self._prototypes = index, prototypes
         self._patterns = kernel.Patterns(patterns.codes, patterns.inverse, patterns.devices, index.home)
         count = 1 + min(settings.max_cursors, settings.max_devices)
@@ -56,23 +62,16 @@ class Rankings:
         self._sizes = memory.column(count, np.uint8, _SIZES)
         self._questions = memory.column(count, np.uint64)
         self._since = memory.column(count, np.int64)
+        self._remembered = kernel.Remembered(self._rows, self._sizes, self._questions, self._since)
 
-    def renewed(self, place: int, asked: Asked) -> Rows | None:
-        """What the device at this place is to have, if it asked the same before and not too much has changed since."""
-        if place == _NOBODYS or self._questions[place] != self._fingerprint(asked):
-            return None
-        since = int(self._since[place])
-        if not self._index.remembers(since):
-            return None
-        sizes = self._sizes[place, : 2 * len(asked.parts)].reshape(2, -1)
-        rows: Rows = kernel.renew(
-            *(self._patterns, self._index.arrivals, self._prototypes.columns, asked),
-            *(self._rows[place], sizes, since),
+    def renewed(self, place: int, device: int, k: int) -> Rows | None:
+        """The k rows that a device is to have, its cursor at this place, if it asked the same before and not too much
+        has changed since."""
+        rows: Rows = kernel.renewed(
+            *(self._remembered, place, self._households, device, k, self._prototypes.rounds),
+            *(self._patterns, self._index.arrivals, self._prototypes.columns),
         )
-        if not len(rows):
-            return None
-        self._since[place] = self._index.now
-        return rows
+        return rows if len(rows) else None
 
     def keep(self, place: int, asked: Asked, found: Sequence[Ranking]) -> None:
         """Remember what was found now, unless a ranking is shorter than it should be: there are few patterns then, and
@@ -86,9 +85,5 @@ class Rankings:
         rows = np.concatenate([rows for ranking in found for rows in (ranking.rows, ranking.prototypes)])
         self._rows[place, : len(rows)] = rows
         self._sizes[place, : 2 * len(found)] = depths + [len(ranking.prototypes) for ranking in found]
-        self._questions[place], self._since[place] = self._fingerprint(asked), self._index.now
-
-    def _fingerprint(self, asked: Asked) -> int:
-        """64 bits, of all that the rows depend on but the patterns of others."""
-        about = hash((asked.device, self._prototypes.rounds, *asked.parts.tolist())) & 0xFFFFFFFFFFFFFFFF
-        return xxhash.xxh64_intdigest(asked.queries.data, about)
+        self._questions[place] = kernel.fingerprint(asked.queries, asked.parts, asked.device, self._prototypes.rounds)
+        self._since[place] = self._index.now

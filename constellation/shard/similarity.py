@@ -106,10 +106,6 @@ class SimilarityIndex:
         """The number that the next arrival gets."""
         return int(self.arrivals.counts[0])
 
-    def remembers(self, since: int) -> bool:
-        """Are all arrivals from this number on known?"""
-        return self.now - since <= ARRIVALS_KEPT
-
     def add(self, row: int) -> None:
         """Take in a row that is not in the index; its code must not change while it is."""
         self._make_room()

@@ -7,6 +7,7 @@ from constellation.shard.changes import Changes
 from constellation.shard.content import Content
 from constellation.shard.cursors import Cursors
 from constellation.shard.devices import Devices
+from constellation.shard.interests import Interests
 from constellation.shard.patterns import Patterns
 from constellation.shard.prototypes import PrototypeTable
 from constellation.shard.rankings import Rankings
@@ -28,5 +29,6 @@ class Tables:
         self.trends = Trends(CONTENT_ITEMS_MAX, settings.region, shares_own=settings.sharing != "aggregates")
         self.prototypes = PrototypeTable(settings.serve_threshold)
         self.cursors = Cursors(settings, self.patterns, self.prototypes)
-        self.rankings = Rankings(settings, self.patterns, self.index, self.prototypes)
+        self.interests = Interests(self.devices, self.patterns, self.index)
+        self.rankings = Rankings(settings, self.interests, self.patterns, self.index, self.prototypes)
         self.changes = Changes(self.devices, self.patterns, self.content, self.trends)

@@ -17,7 +17,6 @@ from constellation.shard import Shard
 from constellation.wire.media import Media
 from constellation.wire.reply import decode_reply
 from constellation.wire.sync import encode_sync
-from kernels.rankings import Asked
 from tests.shard.material import START, batch, codebook, id_of, request, settings
 from tests.shard.model import Pattern, patterns_of
 from tests.shard.published import round_of
@@ -172,8 +171,8 @@ class World:
             assert set(self.rows.tolist()) == set(find(device, k).tolist())
             return self.rows
 
-        def renewed(place: int, asked: Asked) -> Rows | None:
-            rows = renew(place, asked)
+        def renewed(place: int, device: int, k: int) -> Rows | None:
+            rows = renew(place, device, k)
             self.seen["brought up to date"] += rows is not None
             return rows
 

@@ -87,6 +87,31 @@ def test_handles_lead_a_device_to_the_list_whatever_is_lost(rng: np.random.Gener
             assert sorted(device.values()) == sorted((row, rows.counts[row]) for row in wanted.tolist())
 
 
+@pytest.mark.parametrize("length", [100, 5, 0])
+def test_a_list_is_unchanged_if_there_is_nothing_to_tell(length: int, rng: np.random.Generator) -> None:
+    rows = Rows(rng, 1 << 60)
+    words, sent = np.zeros(SLOTS, np.uint32), np.zeros(SLOTS, np.uint16)
+    wanted, seen = rng.choice(list(rows.counts), length, replace=False), {False: 0, True: 0}
+    for _ in range(300):
+        for row in rng.choice(list(rows.counts), rng.choice([0, 0, 1])).tolist():
+            rows.change(row, int(rng.choice([CHANGED, WRITTEN, BORN])))
+        wanted = rng.permutation(wanted) if rng.random() < 0.7 else _other(wanted, list(rows.counts), length, rng)
+        looked_at = words.copy(), sent.copy()
+        unchanged = cursors.unchanged(*looked_at, wanted.astype(np.int32), *rows.columns)
+        against = PENDING if rng.random() < 0.8 else ACKNOWLEDGED
+        before = words.copy(), sent.copy()
+        _, kinds, gone, _, _ = cursors.tell(
+            words, sent, against, wanted.astype(np.int32), *rows.columns, *rows.id_columns
+        )
+        if against == PENDING:
+            assert unchanged == (not kinds.any() and not len(gone))
+            seen[unchanged] += 1
+        if not unchanged or against == PENDING:
+            expected_words, expected_sent = (words, sent) if unchanged else before
+            assert np.array_equal(looked_at[0], expected_words) and np.array_equal(looked_at[1], expected_sent)
+    assert seen[True] > 30 and (seen[False] > 30 or not length)
+
+
 def _other(wanted: Numbers, rows: list[int], length: int, rng: np.random.Generator) -> Numbers:
     """Most of the rows again, in another order, and some that were not among them."""
     kept = rng.permutation(wanted)[: rng.integers(length * 3 // 4, length + 1)]

@@ -7,7 +7,7 @@ import pytest
 from kernels import reference
 from kernels.arrivals import empty_arrivals, note
 from kernels.codes import inverse_norms
-from kernels.rankings import PROTOTYPE_SHARE, RESERVE, SCORED, Asked, Patterns, Prototypes, renew
+from kernels.rankings import PROTOTYPE_SHARE, RESERVE, SCORED, Asked, Patterns, Prototypes, fingerprint, renew
 from kernels.sketches import AXES
 from tests.kernels.material import random_codes
 
@@ -128,3 +128,16 @@ def test_it_does_not_tell_what_it_does_not_know() -> None:
         world.inverse[row] = inverse_norms(world.codes[row : row + 1])[0]
         world.serve(row)
     assert not len(world.renew()), "as many as are looked at got in"
+
+
+def test_another_question_has_another_fingerprint() -> None:
+    queries, parts = random_codes(1, 2, AXES), np.array([60, 40])
+    asked = [fingerprint(queries, parts, ME, 3), fingerprint(queries, parts, ME + 1, 3)]
+    asked += [fingerprint(queries, parts, ME, 4), fingerprint(queries, parts[::-1].copy(), ME, 3)]
+    asked += [fingerprint(queries[:1], parts, ME, 3), fingerprint(queries[::-1].copy(), parts, ME, 3)]
+    for place in np.ndindex(*queries.shape):
+        other = queries.copy()
+        other[place] ^= 1
+        asked.append(fingerprint(other, parts, ME, 3))
+    assert len({int(each) for each in asked}) == len(asked) and 0 not in asked
+    assert fingerprint(queries.copy(), parts.copy(), ME, 3) == asked[0]

@@ -126,9 +126,7 @@ def test_a_long_day_leaves_the_list_that_a_search_finds(rng: np.random.Generator
         for device in range(10):
             row = shard._devices.find(id_of(device))
             place = shard._cursors.place(row)
-            asked, _ = shard._asking._interests.ask(row, options.similar)
-            rows = shard._tables.rankings.renewed(place, asked)
-            renewed += rows is not None
+            renewed += shard._tables.rankings.renewed(place, row, options.similar) is not None
             rows = shard._asking.similar(row, options.similar, place)
             assert set(rows.tolist()) == set(shard._asking.similar(row, options.similar).tolist())
     assert renewed > 300
