@@ -28,7 +28,7 @@ from bench.generator import Connection, Load, connected, run_closed_loop, run_op
 from bench.millions import Size
 from bench.plan import Answers, Note, Plan, tracked
 from bench.report import Row, Run, Section, Yardstick, at_least, at_most, describe_machine, print_section
-from bench.served import Server, serving
+from bench.served import NOBODY_EXPIRES, Server, serving
 from bench.workload import Part
 from bench.written import save
 from constellation.config import Settings
@@ -145,7 +145,7 @@ def _truths(plan: Plan, size: Size, asked: millions.Numbers) -> list[set[bytes]]
 
 def _options(settings: Settings) -> list[str]:
     room = [f"--max-patterns={settings.max_patterns}", f"--max-devices={settings.max_devices}"]
-    return ["--storage=postgres", f"--data-dir={settings.data_dir}", *room]
+    return ["--storage=postgres", f"--data-dir={settings.data_dir}", *room, *NOBODY_EXPIRES]
 
 
 async def _live(

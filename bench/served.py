@@ -106,6 +106,10 @@ def serving(*options: str, patience_s: float = PATIENCE_S) -> Iterator[Server]:
             server.stop()
 
 
+NOBODY_EXPIRES = ("--device-ttl-days=3650",)
+"""Of a server that finds a load which was made long before (`workload.START_S`)."""
+
+
 def in_memory(plan: Plan) -> list[str]:
     """Options of a server with room for the plan's load that keeps nothing."""
     return ["--storage=memory", *_room(plan)]
@@ -118,4 +122,4 @@ def on_disk(plan: Plan, directory: str | Path) -> list[str]:
 
 def _room(plan: Plan) -> list[str]:
     settings = workload.shard_settings(plan.patterns)
-    return [f"--max-patterns={settings.max_patterns}", f"--max-devices={settings.max_devices}"]
+    return [f"--max-patterns={settings.max_patterns}", f"--max-devices={settings.max_devices}", *NOBODY_EXPIRES]

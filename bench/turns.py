@@ -1,7 +1,8 @@
 """How long does the event loop stand still at worst?
 
 One turn on a real uvloop is timed for everything a shard is made to do: growing, answering, upkeep, content posts, the
-largest delta allowed, the turn of an hour, samples, forgetting devices, collecting garbage (`watch`).
+largest delta allowed, the turn of an hour, samples, forgetting devices, letting others expire, collecting garbage
+(`watch`).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from bench.plan import Answers, Plan, tracked
 from bench.watch import Watch, watched
 from bench.workload import Households, Part
 from constellation import limits
+from constellation.config import Settings
 from constellation.model import ContentItem
 from constellation.shard import Shard
 
@@ -44,6 +46,7 @@ async def _live(watch: Watch, plan: Plan) -> None:
         for _ in range(SAMPLES):
             await life.draw_sample()
         await life.forget(households)
+        await life.expire()
         for _ in range(COLLECTIONS):
             await watch.turn("gc.collect()", gc.collect)
     finally:
@@ -98,6 +101,12 @@ class _Life:
     async def forget(self, households: Households) -> None:
         for device_id in households.device_ids[:FORGOTTEN]:
             await self._watch.turn("forgetting a device", self._shard.forget, device_id.tobytes(), self._now)
+
+    async def expire(self) -> None:
+        """All that are left, who did not sync for long."""
+        late = self._now + (Settings().device_ttl_days + 1) * limits.DAY_S
+        while await self._watch.turn("devices expire", self._shard.expire, late):
+            pass
 
     async def _answer(self, device_id: bytes) -> None:
         await self._watch.turn("answering", self._shard.answer, device_id, workload.EVERYTHING)

@@ -79,9 +79,11 @@ async def _expire(service: Service) -> None:
             more = True
             while more and not service.map.leaving:  # what was told to another shard stays as it is
                 service.admit_change()
+                began_s = time.thread_time()
                 more = service.shard.expire(service.clock())
+                took_s = time.thread_time() - began_s
                 await service.keeper.kept(service.keep())
-                await asyncio.sleep(0)
+                await asyncio.sleep(limits.EXPIRE_RESTS * took_s)
 
 
 async def _watch_files(service: Service) -> None:
