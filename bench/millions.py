@@ -16,9 +16,13 @@ from bench import kept, workload
 from bench.plan import tracked
 from bench.workload import Part
 from constellation.config import Settings
-from constellation.model import ID_BYTES, Ids, PatternBatch
+from constellation.limits import INTERESTS_MAX
+from constellation.model import ID_BYTES, Codes, Ids, PatternBatch
 from constellation.records import Change, DeviceRows, PatternRows, empty_change
 from constellation.shard import Shard
+from constellation.shard.interests import SAME_INTEREST_COSINE
+from kernels import interests
+from kernels.codes import inverse_norms
 
 DEVICES_A_CHANGE = 2_000
 CHECKPOINT_EVERY = 50
@@ -83,37 +87,49 @@ def _change(size: Size, part: Part, seed: int, start: int) -> Change:
 
 
 def nearest(size: Size, part: Part, seed: int, asked: Numbers, k: int) -> list[set[bytes]]:
-    """Ids of the k patterns of others that are most like the mean of each device's own: an exact scan over everything.
+    """Ids of what each device should get: the patterns of others that are most like each of its interests, as a shard
+    asks for k of them (`shard.interests`), fewer where interests share some. An exact scan over everything.
 
     Every pattern is made again, a change at a time; devices (m,) must have patterns.
     """
-    queries = np.stack([_mean(size, part, seed, device) for device in asked.tolist()])
-    scores, ids = np.full((len(asked), k), -np.inf), np.zeros((len(asked), k, ID_BYTES), np.uint8)
+    queries, parts = zip(*(_questions(size, part, seed, device, k) for device in asked.tolist()), strict=True)
+    of = np.repeat(np.arange(len(asked)), [len(of_device) for of_device in parts])
+    units = _units(np.concatenate(queries))
+    scores, ids = np.full((len(of), k), -np.inf), np.zeros((len(of), k, ID_BYTES), np.uint8)
     for number, change in enumerate(
         tracked(changes(size, part, seed), "scanning", -(-size.devices // DEVICES_A_CHANGE))
     ):
-        found = queries @ _units(change).T
+        batch = change.patterns.patterns
+        found = units @ _units(batch.codes).T
         for place in np.flatnonzero(asked // DEVICES_A_CHANGE == number).tolist():
-            found[place, (change.patterns.owners == device_ids(asked[place : place + 1])).all(axis=1)] = -np.inf
-        came = np.broadcast_to(change.patterns.patterns.ids, (len(asked), *change.patterns.patterns.ids.shape))
+            own = (change.patterns.owners == device_ids(asked[place : place + 1])).all(axis=1)
+            found[np.ix_(of == place, own)] = -np.inf
+        came = np.broadcast_to(batch.ids, (len(of), *batch.ids.shape))
         all_scores, all_ids = np.concatenate((scores, found), axis=1), np.concatenate((ids, came), axis=1)
-        best = np.argpartition(all_scores, -k, axis=1)[:, -k:]
+        best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
         scores = np.take_along_axis(all_scores, best, axis=1)
         ids = np.take_along_axis(all_ids, best[:, :, None], axis=1)
-    return [{pattern_id.tobytes() for pattern_id in row} for row in ids]
+    truths: list[set[bytes]] = [set() for _ in asked]
+    for place, row, wanted in zip(of.tolist(), ids, np.concatenate(parts).tolist(), strict=True):
+        truths[place].update(pattern_id.tobytes() for pattern_id in row[:wanted])
+    return truths
 
 
-def _mean(size: Size, part: Part, seed: int, device: int) -> npt.NDArray[np.float32]:
+def _questions(size: Size, part: Part, seed: int, device: int, k: int) -> tuple[Codes, Numbers]:
+    """What a device asks for: queries (m, 384) int8 and parts (m,) of k."""
     change = _change(size, part, seed, device // DEVICES_A_CHANGE * DEVICES_A_CHANGE)
-    own = (change.patterns.owners == device_ids(np.array([device]))).all(axis=1)
+    own = np.flatnonzero((change.patterns.owners == device_ids(np.array([device]))).all(axis=1)).astype(np.int32)
     batch = change.patterns.patterns
-    mean: npt.NDArray[np.float32] = (batch.rates[own] * batch.counts[own]).astype(np.float32) @ _units(change)[own]
-    return mean
+    weights = (batch.rates[own] * batch.counts[own]).astype(np.float64)
+    questions: tuple[Codes, Numbers] = interests.questions(
+        *(batch.codes, inverse_norms(batch.codes), own, weights),
+        *(k, SAME_INTEREST_COSINE, INTERESTS_MAX),
+    )
+    return questions
 
 
-def _units(change: Change) -> npt.NDArray[np.float32]:
-    codes = change.patterns.patterns.codes.astype(np.float32)
-    units: npt.NDArray[np.float32] = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+def _units(codes: Codes) -> npt.NDArray[np.float32]:
+    units: npt.NDArray[np.float32] = codes / np.linalg.norm(codes.astype(np.float32), axis=1, keepdims=True)
     return units
 
 

@@ -36,7 +36,7 @@ class Devices:
         # The key table wants an owner for every key; devices have none.
         self._owners: npt.NDArray[np.int32] = memory.column(capacity, np.int32)
         self._keys = KeyTable(self._owners, self.ids, seed)
-        self._last_found: tuple[bytes, int] | None = None
+        self._found_id, self._found_row = b"", -1
         self.active = ActiveWindow()
 
     def __len__(self) -> int:
@@ -44,14 +44,17 @@ class Devices:
 
     def find(self, device_id: bytes) -> int:
         """The device's row, or -1."""
-        # A sync asks three times: to charge it, to apply it, to answer it.
-        if self._last_found is None or self._last_found[0] != device_id:
-            self._last_found = device_id, self._keys.find(_EVERY_DEVICE, device_id)
-        return self._last_found[1]
+        return self._keys.find(_EVERY_DEVICE, device_id)
+
+    def find_again(self, device_id: bytes) -> int:
+        """As `find`, for who asks several times for one device: a sync is charged, applied and answered."""
+        if self._found_id != device_id:
+            self._found_id, self._found_row = device_id, self.find(device_id)
+        return self._found_row
 
     def add(self, device_id: bytes) -> int:
         """A row for a device that is not in the table; there must be room."""
-        self._last_found = None
+        self._found_id = b""
         row = self.rows.take()
         self.ids[row] = np.frombuffer(device_id, np.uint8)
         self._owners[row] = _EVERY_DEVICE
@@ -70,7 +73,7 @@ class Devices:
 
     def add_many(self, device_ids: Ids) -> Rows:
         """Rows (n,) int32 for devices that are not in the table; there must be room."""
-        self._last_found = None
+        self._found_id = b""
         rows = self.rows.take_many(len(device_ids))
         self.ids[rows] = device_ids
         self._owners[rows] = _EVERY_DEVICE
@@ -104,7 +107,7 @@ class Devices:
 
     def drop(self, row: int, now: int) -> None:
         """Forget the device; its patterns are gone already."""
-        self._last_found = None
+        self._found_id = b""
         self.active.leave(int(self.last_sync[row]), now)
         self._keys.delete(row)
         self.last_sync[row] = 0

@@ -92,7 +92,7 @@ class Shard:
 
         Nothing of it is written down. One that is not known costs no memory, and is not held to anything here.
         """
-        device = self._devices.find(device_id)
+        device = self._devices.find_again(device_id)
         if device < 0:
             return
         wait_s = self._devices.spend(device, now, self._syncs_per_s, self._burst)
@@ -106,7 +106,7 @@ class Shard:
         """Take a delta in. Raises ShardFull and SequenceConflict, with nothing changed."""
         self.change = None
         self._trends.hour(now)  # time passes, whatever came: the answer to a repeated delta has the trends of now
-        device = self._devices.find(request.device_id)
+        device = self._devices.find_again(request.device_id)
         forgotten_at = self._tombstones.last_sequence(request.device_id) if device < 0 else None
         if forgotten_at and request.delta.sequence is not None and request.delta.sequence <= forgotten_at:
             return Applied(Accepted(duplicate=True), forgotten_at, self._version)
@@ -147,7 +147,7 @@ class Shard:
         If `local_version` is that of the last answer to the device, or of the one before the last, and both were asked
         for with these options: what is different in that one. Else, or if it is not remembered: everything.
         """
-        device = self._devices.find(device_id)
+        device = self._devices.find_again(device_id)
         cursor = self._cursors.place(device)
         rows = self._asking.similar(device, options.similar, cursor)
         quantising = self._federating.quantising(options.codebook) if options.embedding == "compact" else None

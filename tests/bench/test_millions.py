@@ -44,9 +44,10 @@ def test_shard_restored_from_it_knows_everybody_and_their_patterns() -> None:
 
 
 def _check_answers(shard: Shard, size: Size, part: workload.Part) -> None:
-    """So few rows are all looked at: what devices are answered is what an exact scan finds."""
+    """What devices are answered is nearly all that an exact scan finds."""
     asked = np.array([3, 1_999, 2_000, 2_400])
     truths = millions.nearest(size, part, 1, asked, 20)
     for device_id, truth in zip(millions.device_ids(asked), truths, strict=True):
         similar = shard.answer(device_id.tobytes(), SyncOptions(20, 0, "i8")).similar
-        assert len({pattern_id.tobytes() for pattern_id in similar.ids} & truth) >= 18
+        found = {pattern_id.tobytes() for pattern_id in similar.ids}
+        assert len(truth) > 10 and len(found & truth) >= 0.9 * len(truth)
