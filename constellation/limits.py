@@ -46,7 +46,7 @@ DAY_S = 86_400
 SEEN_EVERY_S = DAY_S
 """How often it is written down that a device is still there, if nothing else is."""
 EXPIRED_PER_STEP_MAX = 4
-"""In a shard of ten million patterns one takes 1 ms: what it touches was not touched for a long time."""
+"""One with ten patterns takes up to 1 ms (`bench.turns`)."""
 EXPIRE_EVERY_S = 600
 EXPIRE_RESTS = 4
 """Times as long as a step takes: where millions expire together, syncs have four fifths of the loop."""

@@ -104,8 +104,8 @@ def renewed(
 
 @wrapping
 def fingerprint(queries: Codes, parts: Indices, device: int, rounds: int) -> np.uint64:
-    """Of all that rankings depend on but the patterns of others: 64 bits, never 0. queries (m, d) int8, d a multiple of
-    8, and parts (m,). A multiplication and a shift a word, as the rounds of xxh64 have them."""
+    """Of all that rankings depend on but the patterns of others: 63 bits and a 1, so never 0. queries (m, d) int8, d a
+    multiple of 8, and parts (m,). Not keyed: who finds two questions with one fingerprint gets its own list wrong."""
     mixed = _mixed(np.uint64(device), np.uint64(rounds))
     for i in range(parts.shape[0]):
         mixed = _mixed(mixed, np.uint64(parts[i]))

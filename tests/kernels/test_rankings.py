@@ -136,8 +136,9 @@ def test_another_question_has_another_fingerprint() -> None:
     asked += [fingerprint(queries, parts, ME, 4), fingerprint(queries, parts[::-1].copy(), ME, 3)]
     asked += [fingerprint(queries[:1], parts, ME, 3), fingerprint(queries[::-1].copy(), parts, ME, 3)]
     for place in np.ndindex(*queries.shape):
-        other = queries.copy()
-        other[place] ^= 1
-        asked.append(fingerprint(other, parts, ME, 3))
+        for bit in range(8):
+            other = queries.copy()
+            other.view(np.uint8)[place] ^= 1 << bit
+            asked.append(fingerprint(other, parts, ME, 3))
     assert len({int(each) for each in asked}) == len(asked) and 0 not in asked
     assert fingerprint(queries.copy(), parts.copy(), ME, 3) == asked[0]

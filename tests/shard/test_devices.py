@@ -24,6 +24,17 @@ def test_a_device_is_found_until_it_is_dropped() -> None:
     assert devices.first[again] == -1
 
 
+def test_a_device_is_found_again_only_while_it_is_there() -> None:
+    devices = Devices(3, seed=1)
+    assert devices.find_again(id_of(7)) == -1
+    row = devices.add(id_of(7))
+    assert devices.find_again(id_of(7)) == devices.find_again(id_of(7)) == row
+    devices.drop(row, START)
+    assert devices.find_again(id_of(7)) == -1
+    (row,) = devices.add_many(np.frombuffer(id_of(7), np.uint8).reshape(1, -1)).tolist()
+    assert devices.find_again(id_of(7)) == row and devices.find_again(id_of(8)) == -1
+
+
 def test_a_device_is_active_for_900_seconds() -> None:
     devices = Devices(2, seed=1)
     row = devices.add(id_of(1))
