@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from statistics import median
 from typing import NamedTuple
 
 import httpx
@@ -37,8 +38,9 @@ HERD = 7_500 if SOAK else 1_500
 OFFERED = 10
 """Times as many as can be served come at first."""
 REFUSED_MIN = HERD // 4
-HERDS_MAX = 3
-"""A generator that others keep from its core sends no herd."""
+HERDS, HERDS_MAX = 3, 6
+"""Each with a server of its own, because a machine is not as fast at all times; a generator that others keep from its
+core sends no herd, which is not counted."""
 IGNORING = 0.01
 IMPATIENT_S = 0.25
 """After which one that ignores every hint asks again, refused or served."""
@@ -125,10 +127,14 @@ class Measured(NamedTuple):
     statuses: Counter[int]
     after: Spent
 
+    @property
+    def is_herd(self) -> bool:
+        return self.statuses[503] > REFUSED_MIN
+
 
 @pytest.fixture(scope="module")
-def measured() -> Measured:
-    """Of a server with a few households, that ten times as many syncs come to as it can serve.
+def measured() -> list[Measured]:
+    """Of servers with a few households, that ten times as many syncs come to as they can serve.
 
     They want all that there is, as JSON, the costliest reply that the contract has: so one generator sends ten times as
     many in a small part of the time that the server takes to serve them.
@@ -140,12 +146,13 @@ def measured() -> Measured:
     filling = first_posts(households, rng)
     requests = itertools.cycle([post_json(request) for request in mix(households, part, 2_000, 1, rng)])
     allow_files(2 * HERD)
+    found: list[Measured] = []
     for _ in range(HERDS_MAX):
         with served.serving(*served.in_memory(plan), f"--device-burst={10**6}") as server:
-            found = uvloop.run(measure(server, filling, requests))
-        if found.statuses[503] > REFUSED_MIN:
+            found.append(uvloop.run(measure(server, filling, requests)))
+        if sum(each.is_herd for each in found) == HERDS:
             break
-    return found
+    return [each for each in found if each.is_herd]
 
 
 async def measure(server: served.Server, filling: list[bytes], requests: Iterator[bytes]) -> Measured:
@@ -182,14 +189,14 @@ def post_json(request: SyncRequest) -> bytes:
     return make_request("POST", "/api/v1/sync?similar=100&trending=50", headers, body)
 
 
-def test_nine_tenths_of_the_capacity_are_used_while_a_herd_of_ten_times_as_many_comes(measured: Measured) -> None:
-    assert set(measured.statuses) == {200, 503}, "some were refused, and nothing else happened"
-    assert measured.statuses[503] > REFUSED_MIN, "there was room for nearly all of them"
-    assert measured.herd.per_second >= GOODPUT_MIN * measured.before.per_second
+def test_nine_tenths_of_the_capacity_are_used_while_a_herd_of_ten_times_as_many_comes(measured: list[Measured]) -> None:
+    assert len(measured) == HERDS, "there was room for nearly all of them"
+    assert all(set(each.statuses) == {200, 503} for each in measured), "some were refused, and nothing else happened"
+    assert median(each.herd.per_second / each.before.per_second for each in measured) >= GOODPUT_MIN
 
 
-def test_as_many_are_served_as_before_without_anybody_doing_anything(measured: Measured) -> None:
-    assert measured.after.per_second >= GOODPUT_MIN * measured.before.per_second
+def test_as_many_are_served_as_before_without_anybody_doing_anything(measured: list[Measured]) -> None:
+    assert median(each.after.per_second / each.before.per_second for each in measured) >= GOODPUT_MIN
 
 
 def test_what_can_wait_is_refused_beyond_its_places_and_told_when_to_come_again() -> None:

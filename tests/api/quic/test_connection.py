@@ -164,9 +164,12 @@ async def _try(served: Served) -> None:
         pass
 
 
-@pytest.mark.parametrize("streams", [1, limits.QUIC_STREAMS_MAX])
+@pytest.mark.parametrize("streams", [1, limits.QUIC_STREAMS_MAX - 1])
 def test_what_comes_behind_a_gap_is_kept_up_to_the_window(tmp_path: Path, streams: int) -> None:
-    """The library alone would double what it keeps with every frame."""
+    """The library alone would double what it keeps with every frame.
+
+    A stream less than there may be: that of the first request is free again only when its reply was confirmed.
+    """
 
     async def test(served: Served) -> None:
         async with served.connected() as greedy:
