@@ -44,7 +44,7 @@ load: $(VENV)/.dev  ## locust's TVs against a shard that runs; its page is on ht
 	$(INSTALL) '.[test,load]'
 	$(VENV)/bin/locust -f bench/locustfile.py --host http://127.0.0.1:8080
 
-bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (fifteen minutes)
+bench: $(VENV)/.dev  ## what the README promises, measured at 100,000 patterns (seventeen minutes)
 	$(VENV)/bin/python -m bench
 
 bench-full: $(VENV)/.dev  ## the same at 1,000,000 patterns
