@@ -62,6 +62,7 @@ class Metrics:
         self._bytes_in = self._counter("constellation_received_bytes", "Bytes of bodies received")
         self._bytes_out = self._counter("constellation_sent_bytes", "Bytes of bodies sent")
         self._by_status = {200: self._requests.labels(self._shard_id, "200")}
+        self._by_code: dict[str, Counter] = {}
         self.federation = FederationMetrics(self.registry)
         self.registry.register(_StateCollector(service))
         self.registry.register(_SpanCollector(service.tracer))
@@ -78,7 +79,10 @@ class Metrics:
         self._bytes_out.inc(bytes_out)
 
     def problem(self, code: str) -> None:
-        self._problems.labels(self._shard_id, code).inc()
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._problems.labels(self._shard_id, code)
+        counter.inc()
 
     def cut(self, why: str) -> None:
         """One more connection was."""

@@ -26,6 +26,8 @@ from constellation.errors import (
 )
 from constellation.wire.problems import CONTENT_TYPES, encode_problem
 
+_REALM = 'Bearer realm="constellation"'
+
 _log = logging.getLogger(__name__)
 
 
@@ -78,12 +80,11 @@ def _headers(scope: HTTPScope, problem: Problem) -> dict[str, str]:
 
 def _challenge(problem: Unauthenticated | MissingScope) -> str:
     """RFC 6750, section 3; who sent no token is told no more than that one is needed."""
-    told = {"realm": "constellation"}
     if isinstance(problem, MissingScope):
-        told |= {"error": "insufficient_scope", "scope": " ".join(problem.scopes)}
-    elif problem.error is not None:
-        told |= {"error": problem.error, "error_description": problem.detail}
-    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in told.items())
+        return f'{_REALM}, error="insufficient_scope", scope="{" ".join(problem.scopes)}"'
+    if problem.error is not None:
+        return f'{_REALM}, error="{problem.error}", error_description="{problem.detail}"'
+    return _REALM
 
 
 def _translate(request: AnyRequest, error: HTTPException) -> Problem:

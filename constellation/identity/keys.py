@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.signing import VerifyKey
 
 from constellation.identity.watched import WrongFile
 
@@ -28,10 +29,10 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.S)
 class Keys(msgspec.Struct, frozen=True):
     """Public keys by name; `nameless` are those that came without one, and may be meant by any."""
 
-    named: dict[str, Ed25519PublicKey]
-    nameless: tuple[Ed25519PublicKey, ...]
+    named: dict[str, VerifyKey]
+    nameless: tuple[VerifyKey, ...]
 
-    def candidates(self, kid: str | None) -> tuple[Ed25519PublicKey, ...]:
+    def candidates(self, kid: str | None) -> tuple[VerifyKey, ...]:
         """Those that a token of this `kid` may be signed with."""
         if kid in self.named:
             return (self.named[kid],)
@@ -57,10 +58,10 @@ def read_keys(path: Path) -> Keys:
     found = list(_of_pem(path, content) if b"-----BEGIN" in content else _of_jwks(path, content))
     if not found:
         raise WrongFile(f"{path} has no Ed25519 public key; `constellation token keys` makes one")
-    named = {kid or thumbprint(key): key for kid, key in found}
+    named = {kid or thumbprint(key): _checker(key) for kid, key in found}
     if len(named) != len(found):
         raise WrongFile(f"{path} has two keys of one name")
-    return Keys(named, tuple(key for kid, key in found if kid is None))
+    return Keys(named, tuple(_checker(key) for kid, key in found if kid is None))
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
@@ -97,8 +98,9 @@ def add_public(path: Path, key: Ed25519PublicKey) -> None:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     else:
-        listed = [_jwk(each, kid) for kid, each in held.named.items()]
-        content = msgspec.json.format(msgspec.json.encode({"keys": [*listed, _jwk(key, thumbprint(key))]})) + b"\n"
+        listed = [_jwk(bytes(each), kid) for kid, each in held.named.items()]
+        added = _jwk(key.public_bytes_raw(), thumbprint(key))
+        content = msgspec.json.format(msgspec.json.encode({"keys": [*listed, added]})) + b"\n"
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     part.replace(path)
@@ -145,9 +147,12 @@ def _key(path: Path, x: str) -> Ed25519PublicKey:
         raise WrongFile(f"{path} has a key of which x is not 32 bytes in base64url") from error
 
 
-def _jwk(key: Ed25519PublicKey, kid: str) -> dict[str, str]:
-    x = _base64url(key.public_bytes_raw())
-    return {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x}
+def _checker(key: Ed25519PublicKey) -> VerifyKey:
+    return VerifyKey(key.public_bytes_raw())
+
+
+def _jwk(key: bytes, kid: str) -> dict[str, str]:
+    return {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": _base64url(key)}
 
 
 def _base64url(content: bytes) -> str:

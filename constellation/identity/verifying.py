@@ -14,7 +14,6 @@ import jwt
 import msgspec
 from msgspec import Meta
 from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
 
 from constellation.errors import Unauthenticated
 from constellation.identity.callers import DEVICE, Caller, scopes_of
@@ -56,25 +55,27 @@ def verify(token: bytes, keys: Keys, audience: str, revoked: frozenset[str], now
 def _claims(token: bytes, keys: Keys) -> _Claims:
     try:
         payload = _payload(token, keys)
-    except (jwt.PyJWTError, BadSignatureError, ValueError, RecursionError):
-        raise Unauthenticated("the token is not one of this fleet", error="invalid_token") from None
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        payload = None
+    if payload is None:
+        raise Unauthenticated("the token is not one of this fleet", error="invalid_token")
     try:
         return msgspec.json.decode(payload, type=_Claims)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Unauthenticated(f"the token's claims are not as they should be: {error}", error="invalid_token") from None
 
 
-def _payload(token: bytes, keys: Keys) -> bytes:
-    """Of a signature that holds (RFC 7515, section 5.2). Raises `BadSignatureError`, `ValueError`, and as `_kid`."""
+def _payload(token: bytes, keys: Keys) -> bytes | None:
+    """Of a signature that holds (RFC 7515, section 5.2). Raises `ValueError`, and as `_kid`."""
     signed, _, signature = token.rpartition(b".")
     header, _, payload = signed.partition(b".")
     for key in keys.candidates(_kid(header)):
         try:
-            VerifyKey(key.public_bytes_raw()).verify(signed, _decoded(signature))
+            key.verify(signed, _decoded(signature))
         except BadSignatureError:
             continue
         return _decoded(payload)
-    raise BadSignatureError
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from constellation.wire.media import Media
 
 CONTENT_TYPES = {Media.JSON: "application/problem+json", Media.MSGPACK: Media.MSGPACK.value}
 """What the `Content-Type` of a problem says; msgpack has no problem type of its own."""
+_TITLES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def problem_fields(problem: Problem, request_id: str) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def problem_fields(problem: Problem, request_id: str) -> dict[str, Any]:
     """
     fields: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
+        "title": _TITLES[problem.status],
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,
